@@ -1,0 +1,35 @@
+"""Exact match as Search-R1 scores it, from the model's own text.
+
+Deviation from Search-R1: its scorer reads prompt and response together and therefore needs two ``<answer>``
+matches (the prompt holds an example); here only text the policy sampled is read, so one match is an answer and
+neither the prompt nor a retrieved passage can be.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Sequence
+
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalize_answer(text: str) -> str:
+    """Lower-case, drop ASCII punctuation and English articles, squeeze white space."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def extract_answer(text: str) -> str | None:
+    """Return the stripped content of the last ``<answer>`` pair in the policy's text, or None."""
+    matches = _ANSWER.findall(text)
+    return matches[-1].strip() if matches else None
+
+
+def exact_match(prediction: str | None, targets: Sequence[str]) -> float:
+    """Return 1.0 if the normalised prediction equals any normalised target, else 0.0."""
+    if prediction is None:
+        return 0.0
+    normalized = normalize_answer(prediction)
+    return float(any(normalized == normalize_answer(target) for target in targets))

@@ -1,0 +1,1 @@
+"""The search environment: protocol, client, one episode, and verl's adapter of it."""
