@@ -1,0 +1,1 @@
+"""Hydra config groups, found through `verl_llds.hydra_ext`."""

@@ -1,0 +1,1 @@
+"""What stock verl and vLLM need to run where there is no accelerator."""

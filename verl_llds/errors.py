@@ -1,0 +1,21 @@
+"""Every error this package raises on purpose.
+
+All of them are plain subclasses without a constructor of their own, so that they pickle and reach the driver
+unchanged from a Ray worker. A message says what is wrong, where, and what to do next.
+"""
+
+
+class LLDSError(Exception):
+    """Root of the tree: catch it to catch everything this package raises on purpose."""
+
+
+class ConfigError(LLDSError, ValueError):
+    """A setting has a value that cannot work, or that would silently do nothing."""
+
+
+class PluginError(LLDSError, RuntimeError):
+    """The plugin could not attach itself to verl, so a run would train without it."""
+
+
+class RetrievalError(LLDSError, ConnectionError):
+    """The retriever could not be reached, or answered with something that is no result."""

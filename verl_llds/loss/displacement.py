@@ -1,0 +1,80 @@
+"""How far the likelihood of sampled tokens fell, and where that opens the LLDS gate (arXiv 2512.04220 v2).
+
+The displacement is ``old_log_prob - log_prob``: **positive means that the likelihood fell**. This is the sign
+of the paper's losses (eqs 4, 9, 10); its Definition 4.1 uses the opposite one.
+
+All tensors are ``[B, T]``: B rows of a batch, T the padded response length, actions and observations alike.
+An *action* is one contiguous span that the policy generated.
+
+Choices the paper leaves open:
+
+* Log-probabilities are masked *before* they are subtracted, so that nothing at an observation or at padding,
+  not even inf or NaN, reaches the value or the gradient. The authors' code multiplies by the mask afterwards.
+* Gate sums are taken in float64, because what counts is their sign.
+* Actions can be numbered explicitly. The authors' code always splits runs of the mask, which merges turns
+  that touch.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from verl_llds.settings import Gate
+
+
+def action_ids_from_mask(response_mask: Tensor) -> Tensor:
+    """Number the actions of each row.
+
+    Args:
+        response_mask: ``[B, T]``, true (or 1) on tokens the policy generated.
+
+    Returns:
+        ``[B, T]`` int64: 0 off-policy, and 1, 2, ... on the maximal runs of policy tokens, counted per row.
+        Turns with no masked token between them are one run.
+    """
+    policy = response_mask.bool()
+    previous = F.pad(policy, (1, 0))[:, :-1]
+    return (policy & ~previous).cumsum(dim=1) * policy
+
+
+def masked_displacement(old_log_prob: Tensor, log_prob: Tensor, mask: Tensor) -> Tensor:
+    """Return ``old_log_prob - log_prob`` on the mask, and 0 with zero gradient off it.
+
+    Args:
+        old_log_prob: ``[B, T]``, log-probabilities before the update. Detached here.
+        log_prob: ``[B, T]``, log-probabilities of the policy being trained.
+        mask: ``[B, T]`` bool.
+
+    Returns:
+        ``[B, T]`` in the wider of the input types, float32 at least. Positive where the likelihood fell.
+    """
+    dtype = torch.promote_types(torch.promote_types(old_log_prob.dtype, log_prob.dtype), torch.float32)
+    old = torch.where(mask, old_log_prob.detach().to(dtype), 0.0)
+    new = torch.where(mask, log_prob.to(dtype), 0.0)
+    return old - new
+
+
+def gate_weights(displacement: Tensor, action_ids: Tensor, mask: Tensor, gate: Gate) -> Tensor:
+    """Return 1 on the tokens the penalty is open on, else 0; no gradient flows through it.
+
+    A sum of exactly 0 leaves the gate closed.
+
+    Args:
+        displacement: ``[B, T]``, positive where the likelihood fell.
+        action_ids: ``[B, T]`` int64 in 0..T, equal on the tokens of one action and not 0 on them.
+        mask: ``[B, T]`` bool, the tokens that count; the result is 0 elsewhere.
+        gate: ``TOKEN`` opens the whole mask; ``RESPONSE`` a row, and ``ACTION`` an action, whose displacement
+            sums to more than 0 over the mask.
+
+    Returns:
+        ``[B, T]`` in the type of ``displacement``.
+    """
+    if gate is Gate.TOKEN:
+        return mask.to(displacement.dtype)
+    spans = action_ids if gate is Gate.ACTION else torch.zeros_like(action_ids)
+    fallen = torch.where(mask, displacement.detach(), 0.0).double()
+    # T + 1 columns hold any numbering, without asking the device for the largest id.
+    sums = fallen.new_zeros(fallen.shape[0], fallen.shape[1] + 1).scatter_add(1, spans, fallen)
+    return (mask & (sums.gather(1, spans) > 0)).to(displacement.dtype)
