@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# A search agent trained with LLDS on this machine's CPU, start to finish: no GPU, no downloads but packages.
+#   bash recipes/laptop_llds.sh                                       the whole thing
+#   bash recipes/laptop_llds.sh algorithm=grpo                        any Hydra override of verl's trainer
+#   bash recipes/laptop_llds.sh trainer.total_training_steps=5
+# What it makes lies in build/laptop (change it with OUT). A second call reuses all but the training.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# ---- adjust these ----
+OUT=${OUT:-build/laptop}
+# ----------------------
+
+bash recipes/setup_cpu.sh
+exec .venv/bin/python examples/laptop_search/run.py --out "$OUT" -- "$@"
