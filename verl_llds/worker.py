@@ -14,6 +14,7 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.device import get_device_id
 from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 
+from verl_llds.cpu import platform
 from verl_llds.loss.llds import count_preserved_tokens
 from verl_llds.loss.policy_loss import NUM_PRESERVED_KEY, WithLLDSContext
 
@@ -39,6 +40,8 @@ class LLDSActorRolloutRefWorker(ActorRolloutRefWorker):  # type: ignore[misc]
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)  # type: ignore[untyped-decorator]
     def init_model(self) -> None:
         """Build the models as verl does, then wrap the actor's loss."""
+        if platform.is_chosen():
+            platform.use_all_cores()
         super().init_model()
         if self.actor is not None:
             self.actor.set_loss_fn(WithLLDSContext(self.loss_fn))

@@ -225,6 +225,15 @@ def activate() -> None:
         platform_manager.set_platform(PlatformCPU())
 
 
+def use_all_cores() -> None:
+    """Let torch in this process use every core it may run on.
+
+    Ray starts its workers with one thread each. The actor computes while the engine and the retriever wait, so
+    in that process alone more threads cost nobody anything.
+    """
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
 def _use_gloo() -> None:
     from verl.utils import distributed
 
