@@ -19,7 +19,8 @@ def compose_run(overrides: Sequence[str]) -> DictConfig:
     from hydra import compose, initialize_config_module
 
     with initialize_config_module("verl.trainer.config", version_base=None):
-        return compose("ppo_trainer", overrides=list(overrides))
+        config: DictConfig = compose("ppo_trainer", overrides=list(overrides))
+    return config
 
 
 def validate_run(config: DictConfig) -> None:

@@ -59,9 +59,7 @@ class LLDSConfig:
             )
         if self.gate not in tuple(Gate):
             choices = ", ".join(gate.value for gate in Gate)
-            raise ConfigError(
-                f"llds.gate must be one of {choices}, got {self.gate!r}: use action for the paper's LLDS"
-            )
+            raise ConfigError(f"llds.gate must be one of {choices}, got {self.gate!r}: use action for the paper's LLDS")
         _check_number("answer_weight", self.answer_weight, "use 1 for plain LLDS, 0 for the MA variant of v1")
         if not 0 <= self.answer_weight <= 1:
             raise ConfigError(
@@ -79,6 +77,5 @@ def _check_number(name: str, value: object, remedy: str) -> None:
     # A quoted "0.2" or a yes/no in YAML arrives as str or bool; comparing those would fail obscurely or pass.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(
-            f"llds.{name} must be a number, got {value!r} ({type(value).__name__}): "
-            f"{remedy}, written without quotes"
+            f"llds.{name} must be a number, got {value!r} ({type(value).__name__}): {remedy}, written without quotes"
         )

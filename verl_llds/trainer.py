@@ -59,14 +59,13 @@ class LLDSTrainerMixin:
 
     def _record_search(self, batch: Any, metrics: dict[str, Any]) -> None:
         """Add ``search/*`` and stop the run, before its update, if too many searches failed."""
-        data = tq.kv_batch_get(
-            keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields", "response_mask"]
-        )
-        masks = data["response_mask"].unbind()
-        rows = []
-        for fields, tag, mask in zip(data.pop("extra_fields").tolist(), batch.tags, masks, strict=True):
-            if TRAJECTORY_KEY in fields and not tag.get("is_padding", False):
-                rows.append({**fields[TRAJECTORY_KEY], "num_tokens": len(mask), "num_policy": int(mask.sum())})
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
+        # Rows that verl adds to fill a batch copy another row's fields.
+        rows = [
+            fields[TRAJECTORY_KEY]
+            for fields, tag in zip(data.pop("extra_fields").tolist(), batch.tags, strict=True)
+            if TRAJECTORY_KEY in fields and not tag.get("is_padding", False)
+        ]
         if not rows:
             return
         metrics.update(search_metrics(rows))

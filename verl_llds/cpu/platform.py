@@ -18,8 +18,7 @@ from typing import Any
 
 import psutil
 import torch
-from verl.plugin.platform import PlatformRegistry
-from verl.plugin.platform import platform_manager
+from verl.plugin.platform import PlatformRegistry, platform_manager
 from verl.plugin.platform.platform_base import PlatformBase
 
 from verl_llds.cpu import vllm_distribution

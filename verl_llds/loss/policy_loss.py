@@ -58,7 +58,7 @@ class LossContext:
 _context: ContextVar[LossContext | None] = ContextVar("verl_llds_loss_context", default=None)
 
 
-@register_policy_loss(LOSS_MODE)
+@register_policy_loss(LOSS_MODE)  # type: ignore[untyped-decorator]
 def llds_policy_loss(
     old_log_prob: Tensor,
     log_prob: Tensor,

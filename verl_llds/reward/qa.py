@@ -1,15 +1,15 @@
 """Exact match as Search-R1 scores it, from the model's own text.
 
 Deviation from Search-R1: its scorer reads prompt and response together and therefore needs two ``<answer>``
-matches (the prompt holds an example); here only text the policy sampled is read, so one match is an answer and
-neither the prompt nor a retrieved passage can be.
+matches (the prompt holds an example); here only text the policy sampled is read, so one match is an answer
+and neither the prompt nor a retrieved passage can be.
 """
 
 from __future__ import annotations
 
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -27,9 +27,12 @@ def extract_answer(text: str) -> str | None:
     return matches[-1].strip() if matches else None
 
 
-def exact_match(prediction: str | None, targets: Sequence[str]) -> float:
-    """Return 1.0 if the normalised prediction equals any normalised target, else 0.0."""
+def exact_match(prediction: str | None, targets: str | Iterable[str]) -> float:
+    """Return 1.0 if the normalised prediction equals the normalised target or any of several, else 0.0."""
     if prediction is None:
         return 0.0
+    if isinstance(targets, str):
+        # A lone target is itself iterable, and every one-letter answer in it would match.
+        targets = [targets]
     normalized = normalize_answer(prediction)
     return float(any(normalized == normalize_answer(target) for target in targets))

@@ -1,13 +1,14 @@
 """verl's adapter of the search episode: the agent loop ``search_r1``.
 
-verl hands over a prompt and an engine; :func:`verl_llds.search.episode.run_episode` plays; this module turns the
-trajectory into the fields verl's trainer reads, plus two of our own that reach the loss: ``action_ids`` and
+verl hands over a prompt and an engine; :func:`verl_llds.search.episode.run_episode` plays; this module turns
+the trajectory into the fields verl's trainer reads, plus two of our own that reach the loss: ``action_ids`` and
 ``answer_mask``.
 """
 
 from __future__ import annotations
 
 import functools
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -15,7 +16,7 @@ import torch
 from omegaconf import OmegaConf
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
 
-from verl_llds.reward.qa import exact_match, extract_answer
+from verl_llds.reward.qa import exact_match
 from verl_llds.search.client import SearchClient
 from verl_llds.search.episode import run_episode
 from verl_llds.search.protocol import STOP_STRINGS
@@ -53,7 +54,8 @@ def _shared_client(settings: SearchConfig) -> SearchClient:
 def search_settings(config: Any) -> SearchConfig:
     """Return the settings in the run's ``search`` node, or the defaults where it has none."""
     node = config.get("search")
-    return SearchConfig.from_mapping(None if node is None else OmegaConf.to_container(node, resolve=True))  # type: ignore[arg-type]
+    values = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    return SearchConfig.from_mapping(values)
 
 
 @register(AGENT_NAME)
@@ -74,8 +76,11 @@ class SearchAgentLoop(AgentLoopBase):  # type: ignore[misc]
         """
         request_id = uuid4().hex
         steps: list[int] = []
+        generate_s = 0.0
 
         async def generate(token_ids: list[int], limit: int) -> Generation:
+            nonlocal generate_s
+            started = time.perf_counter()
             output = await self.server_manager.generate(
                 # One id for all turns keeps an episode on one server, where its prefix is cached.
                 request_id=request_id,
@@ -87,6 +92,7 @@ class SearchAgentLoop(AgentLoopBase):  # type: ignore[misc]
                     "max_tokens": limit,
                 },
             )
+            generate_s += time.perf_counter() - started
             steps.extend((output.extra_fields["min_global_steps"], output.extra_fields["max_global_steps"]))
             return Generation(token_ids=output.token_ids, log_probs=output.log_probs)
 
@@ -98,10 +104,12 @@ class SearchAgentLoop(AgentLoopBase):  # type: ignore[misc]
             settings=self.settings,
             max_response_tokens=self.rollout_config.response_length,
         )
-        return self._output(trajectory, kwargs, steps)
+        latencies = [turn.search_s for turn in trajectory.turns if turn.search_s]
+        timings = AgentLoopMetrics(generate_sequences=generate_s, tool_calls=sum(latencies))
+        return self._output(trajectory, kwargs, steps, timings)
 
     def _output(
-        self, trajectory: Trajectory, row: dict[str, Any], steps: list[int]
+        self, trajectory: Trajectory, row: dict[str, Any], steps: list[int], timings: AgentLoopMetrics
     ) -> SearchAgentLoopOutput:
         if not trajectory.response_ids:
             # verl's tensors need one token; a masked pad token is no evidence of anything.
@@ -112,12 +120,12 @@ class SearchAgentLoop(AgentLoopBase):  # type: ignore[misc]
             prompt_ids=trajectory.prompt_ids,
             response_ids=trajectory.response_ids,
             response_mask=mask,
-            response_logprobs=trajectory.log_probs,
+            response_logprobs=trajectory.log_probs if self.rollout_config.calculate_log_probs else None,
             action_ids=trajectory.action_ids,
             answer_mask=trajectory.answer_mask,
             reward_score=None if self._has_own_reward() else facts["acc"],
             num_turns=len(trajectory.turns),
-            metrics=AgentLoopMetrics(tool_calls=sum(turn.search_s for turn in trajectory.turns)),
+            metrics=timings,
             extra_fields={
                 "min_global_steps": min(steps),
                 "max_global_steps": max(steps),
@@ -126,8 +134,11 @@ class SearchAgentLoop(AgentLoopBase):  # type: ignore[misc]
                 TRAJECTORY_KEY: {
                     "status": trajectory.status.value,
                     "num_searches": trajectory.num_searches,
-                    "search_s": [turn.search_s for turn in trajectory.turns if turn.kind == "search"],
                     "num_invalid": sum(turn.kind == "invalid" for turn in trajectory.turns),
+                    # A search asked for in the final turn is not made and has no latency.
+                    "search_s": [turn.search_s for turn in trajectory.turns if turn.search_s],
+                    "num_tokens": len(trajectory.response_ids),
+                    "num_policy": sum(trajectory.response_mask),
                 },
             },
         )
@@ -140,7 +151,7 @@ def _facts(trajectory: Trajectory, row: dict[str, Any]) -> dict[str, Any]:
     """Return what verl's validation averages and dumps: numbers by name, and two labels."""
     targets = row["reward_model"]["ground_truth"]["target"]
     return {
-        "acc": exact_match(extract_answer(trajectory.policy_text), list(targets)),
+        "acc": exact_match(trajectory.answer, targets),
         "num_searches": trajectory.num_searches,
         "status": trajectory.status.value,
         "data_source": str(row.get("data_source", "unknown")),

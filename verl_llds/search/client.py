@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import httpx
 
@@ -14,7 +14,7 @@ from verl_llds.search.protocol import Document
 from verl_llds.search.settings import SearchConfig
 
 _FIRST_BACKOFF_S = 0.25
-_LONGEST_BACKOFF_S = 8.0
+_MAX_DOUBLINGS = 5
 
 _RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 """Answers that a later attempt may better; any other error status is the request's own fault."""
@@ -32,16 +32,19 @@ class Searcher(Protocol):
         ...
 
 
+class _Pool(NamedTuple):
+    loop: asyncio.AbstractEventLoop
+    http: httpx.AsyncClient
+    slots: asyncio.Semaphore
+
+
 class SearchClient:
     """One connection pool to one retriever; share it among all episodes of an event loop."""
 
     def __init__(self, settings: SearchConfig, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.settings = settings
-        self._slots = asyncio.Semaphore(settings.max_concurrency)
-        limits = httpx.Limits(max_connections=settings.max_concurrency)
-        self._http = httpx.AsyncClient(
-            timeout=settings.timeout_s, limits=limits, transport=transport, trust_env=False
-        )
+        self._transport = transport
+        self._pool: _Pool | None = None
 
     def __repr__(self) -> str:
         return f"SearchClient({self.settings.url!r})"
@@ -53,44 +56,74 @@ class SearchClient:
             RetrievalError: after ``max_attempts`` failures, or at once for an answer that is no result.
         """
         body = {"queries": [query], "topk": self.settings.topk, "return_scores": True}
-        async with self._slots:
-            answer = await self._post(body)
+        pool = self._pool_here()
+        # Held while waiting to try again: a retriever that is too busy gets fewer requests, not more.
+        async with pool.slots:
+            answer = await self._post(pool.http, body)
         return self._documents(answer)
 
     async def close(self) -> None:
-        """Close the pool."""
-        await self._http.aclose()
+        """Close the pool; a later search opens a new one."""
+        pool, self._pool = self._pool, None
+        if pool is not None and pool.loop is asyncio.get_running_loop():
+            await pool.http.aclose()
 
-    async def _post(self, body: dict[str, object]) -> Any:
+    def _pool_here(self) -> _Pool:
+        loop = asyncio.get_running_loop()
+        # A connection works only on the event loop that opened it.
+        if self._pool is None or self._pool.loop is not loop:
+            limits = httpx.Limits(max_connections=self.settings.max_concurrency)
+            http = httpx.AsyncClient(timeout=None, limits=limits, transport=self._transport, trust_env=False)
+            self._pool = _Pool(loop, http, asyncio.Semaphore(self.settings.max_concurrency))
+        return self._pool
+
+    async def _post(self, http: httpx.AsyncClient, body: dict[str, object]) -> Any:
         cause: Exception | None = None
         for attempt in range(self.settings.max_attempts):
             if attempt:
-                await asyncio.sleep(_backoff(attempt, cause))
+                await asyncio.sleep(self._wait_s(attempt, cause))
             try:
-                response = await self._http.post(self.settings.url, json=body)
+                # Around the whole attempt: httpx counts each chunk anew, so a trickle would never time out.
+                response = await asyncio.wait_for(http.post(self.settings.url, json=body), self.settings.timeout_s)
                 response.raise_for_status()
                 return response.json()
             except httpx.HTTPStatusError as error:
                 cause = error
                 if error.response.status_code not in _RETRIED_STATUS:
                     break
-            except httpx.TransportError as error:
+            except (httpx.RequestError, asyncio.TimeoutError) as error:
                 cause = error
             except ValueError as error:
                 cause = error
                 break
         raise RetrievalError(
-            f"no search result from {self.settings.url} after {attempt + 1} attempt(s): {cause!r}. "
-            "Is the retriever running? Start it with `retriever-server serve --index DIR`, "
-            "or set search.url to where it listens."
+            f"no search result from {self.settings.url} after {attempt + 1} attempt(s): {self._why(cause)}. "
+            "Is search.url where a retriever listens? `retriever-server serve --index DIR` starts one"
         ) from cause
+
+    def _wait_s(self, attempt: int, cause: Exception | None) -> float:
+        """Return the seconds to wait: the server's Retry-After if it sent one, else doubling, with jitter."""
+        # Jitter keeps a rollout's workers from returning in step.
+        if isinstance(cause, httpx.HTTPStatusError):
+            asked = cause.response.headers.get("Retry-After", "")
+            if asked.isdecimal():
+                return min(float(asked), self.settings.timeout_s) * random.uniform(1.0, 1.25)
+        return _FIRST_BACKOFF_S * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS) * random.uniform(0.5, 1.0)
+
+    def _why(self, cause: Exception | None) -> str:
+        if isinstance(cause, httpx.HTTPStatusError):
+            return f"HTTP {cause.response.status_code}, {cause.response.text[:200]!r}"
+        if isinstance(cause, asyncio.TimeoutError):
+            return f"no answer within search.timeout_s={self.settings.timeout_s}"
+        return repr(cause)
 
     def _documents(self, answer: Any) -> list[Document]:
         try:
             (hits,) = answer["result"]
+            if not isinstance(hits, list):
+                raise TypeError("the hits of a query are no list")
             # With return_scores some servers still answer bare documents.
-            found = [hit["document"] if "document" in hit else hit for hit in hits]
-            return [Document(id=str(doc.get("id", "")), contents=str(doc["contents"])) for doc in found]
+            return [_document(hit.get("document", hit)) for hit in hits]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RetrievalError(
                 f"{self.settings.url} answered, but not in Search-R1's format "
@@ -98,12 +131,9 @@ class SearchClient:
             ) from error
 
 
-def _backoff(attempt: int, cause: Exception | None) -> float:
-    """Return the seconds to wait: the server's Retry-After if it sent one, else doubling with jitter."""
-    wait = min(_FIRST_BACKOFF_S * 2 ** (attempt - 1), _LONGEST_BACKOFF_S)
-    if isinstance(cause, httpx.HTTPStatusError):
-        header = cause.response.headers.get("Retry-After", "")
-        if header.isdigit():
-            wait = min(float(header), _LONGEST_BACKOFF_S)
-    # Full jitter above half keeps a rollout's workers from returning in step.
-    return wait * random.uniform(0.5, 1.0)
+def _document(found: dict[str, Any]) -> Document:
+    contents = found["contents"]
+    if not isinstance(contents, str):
+        # Made a string, a missing text would be read as a passage that says "None".
+        raise TypeError("the contents of a document are no text")
+    return Document(id=str(found.get("id", "")), contents=contents)

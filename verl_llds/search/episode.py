@@ -1,8 +1,8 @@
 """One search episode on token ids, for any engine.
 
-The policy's turns and the environment's observations are appended to one list of ids. What was sampled is never
-decoded and encoded again: text is decoded from a turn's ids only to parse it, and masks and spans are kept as
-ids are appended. Training, evaluation and tests are callers of the one function here.
+The policy's turns and the environment's observations are appended to one list of ids. What was sampled is
+never decoded and encoded again: text is decoded from a turn's ids only to parse it, and masks and spans are
+kept as ids are appended. Training, evaluation and tests are callers of the one function here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from verl_llds.errors import RetrievalError
 from verl_llds.search.client import Searcher
 from verl_llds.search.protocol import (
     INFORMATION_CLOSE,
+    INFORMATION_OPEN,
     INVALID_ACTION_MESSAGE,
     Action,
     ActionKind,
@@ -29,6 +30,11 @@ from verl_llds.search.trajectory import EpisodeStatus, Generation, Trajectory, T
 class Tokenizer(Protocol):
     """The part of a transformers tokenizer that an episode uses."""
 
+    @property
+    def all_special_tokens(self) -> Sequence[str]:
+        """Texts that encode to control ids, such as the end of a turn."""
+        ...
+
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Return the ids of a text."""
         ...
@@ -39,7 +45,7 @@ class Tokenizer(Protocol):
 
 
 Generate = Callable[[list[int], int], Awaitable[Generation]]
-"""``await generate(ids so far, token limit)`` samples one turn and stops at a closing tag."""
+"""``await generate(ids so far, token limit)`` samples one turn, within the limit, up to a closing tag."""
 
 
 async def run_episode(
@@ -127,40 +133,44 @@ async def _observe(
             search_s=time.perf_counter() - started,
         )
     )
-    observation = format_observation(format_documents(documents))
-    ids = tokenizer.encode(observation, add_special_tokens=False)
-    return _truncate_observation(ids, tokenizer, settings.max_observation_tokens)
+    return _encode_observation(format_documents(documents), tokenizer, settings.max_observation_tokens)
 
 
-def _truncate_observation(ids: list[int], tokenizer: Tokenizer, limit: int) -> list[int]:
-    """Cut an observation to ``limit`` ids, its closing tag kept."""
+def _encode_observation(body: str, tokenizer: Tokenizer, limit: int) -> list[int]:
+    """Return the ids of a wrapped observation, cut to ``limit`` with the closing tag kept."""
+    for token in tokenizer.all_special_tokens:
+        # Left in, a passage could end the turn or open another speaker's.
+        body = body.replace(token, " ")
+    ids = tokenizer.encode(format_observation(body), add_special_tokens=False)
     if len(ids) <= limit:
         return ids
+    # Encoded apart, so that the cut cannot leave a piece of one closing tag before the other.
+    opened = tokenizer.encode(INFORMATION_OPEN + body.strip(), add_special_tokens=False)
     closing = tokenizer.encode(INFORMATION_CLOSE, add_special_tokens=False)
-    return ids[: max(limit - len(closing), 0)] + closing
+    return opened[: limit - len(closing)] + closing
 
 
-def _mark_answer(
-    trajectory: Trajectory, start: int, token_ids: Sequence[int], text: str, tokenizer: Tokenizer
-) -> None:
+def _mark_answer(trajectory: Trajectory, start: int, token_ids: Sequence[int], text: str, tokenizer: Tokenizer) -> None:
     """Set the answer mask on the ids that hold the answer and its tags.
 
     The turn's own ids are decoded prefix by prefix to find where a character falls, so the span is exact for
     any tokenisation; an id that holds the span's first or last character belongs to it.
     """
-    opening, closing = text.index("<answer>"), text.index("</answer>") + len("</answer>")
-    first = _num_ids_before(opening, token_ids, tokenizer)
-    last = _num_ids_before(closing - 1, token_ids, tokenizer)
+    opening = text.index("<answer>")
+    closing = text.index("</answer>", opening) + len("</answer>")
+    first = _completing_id(text[: opening + 1], token_ids, tokenizer)
+    last = _completing_id(text[:closing], token_ids, tokenizer)
     for position in range(start + first, start + last + 1):
         trajectory.answer_mask[position] = 1
 
 
-def _num_ids_before(character: int, token_ids: Sequence[int], tokenizer: Tokenizer) -> int:
-    """Return how many leading ids decode to text that ends at or before ``character``."""
+def _completing_id(text: str, token_ids: Sequence[int], tokenizer: Tokenizer) -> int:
+    """Return the position of the id whose decoding completes ``text``, a beginning of the turn's text."""
     low, high = 0, len(token_ids) - 1
     while low < high:
         middle = (low + high) // 2
-        if len(tokenizer.decode(token_ids[: middle + 1], skip_special_tokens=True)) > character:
+        # Compared as text: half a character may decode to more characters than the whole one.
+        if tokenizer.decode(token_ids[: middle + 1], skip_special_tokens=True).startswith(text):
             high = middle
         else:
             low = middle + 1

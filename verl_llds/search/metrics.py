@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,8 +17,8 @@ def search_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return ``search/*`` for one step.
 
     Args:
-        rows: one record per trajectory: ``status``, ``num_searches``, ``num_invalid``, ``search_s`` (seconds of
-            each search), ``num_tokens`` and ``num_policy`` (response tokens in all and sampled).
+        rows: one record per trajectory: ``status``, ``num_searches``, ``num_invalid``, ``search_s`` (seconds
+            of each search), ``num_tokens`` and ``num_policy`` (response tokens in all and sampled).
 
     Returns:
         Shares of trajectories by status, means per question, and search latencies in seconds.
@@ -30,9 +31,7 @@ def search_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     metrics["search/valid_searches"] = statistics.fmean(row["num_searches"] for row in rows)
     metrics["search/invalid_actions"] = statistics.fmean(row["num_invalid"] for row in rows)
     metrics["search/policy_tokens"] = statistics.fmean(row["num_policy"] for row in rows)
-    metrics["search/observation_tokens"] = statistics.fmean(
-        row["num_tokens"] - row["num_policy"] for row in rows
-    )
+    metrics["search/observation_tokens"] = statistics.fmean(row["num_tokens"] - row["num_policy"] for row in rows)
     if latencies:
         metrics["search/latency_s/p50"] = _percentile(latencies, 0.50)
         metrics["search/latency_s/p99"] = _percentile(latencies, 0.99)
@@ -55,4 +54,5 @@ def check_failures(rows: Sequence[Mapping[str, Any]], settings: SearchConfig) ->
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    """Return the nearest-rank percentile: the smallest value that ``share`` of the values do not exceed."""
+    return ordered[math.ceil(share * len(ordered)) - 1]

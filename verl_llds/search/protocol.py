@@ -1,9 +1,9 @@
 """Search-R1's text protocol: tags, stop strings, parsing, observations.
 
-The strings are Search-R1's own (PeterGriffinJin/Search-R1, ``search_r1/llm_agent/generation.py``), so that a
-model trained there reads the same text here. Deviations, all on the side of exactness: generation stops *at* a
-closing tag instead of being cut there afterwards, and an observation cut to a token budget keeps its closing
-tag.
+The strings are Search-R1's own (PeterGriffinJin/Search-R1, ``search_r1/llm_agent/generation.py``), so that
+a model trained there reads the same text here. Deviations, all on the side of exactness: generation stops
+*at* a closing tag instead of being cut there afterwards, and an observation cut to a token budget keeps its
+closing tag.
 """
 
 from __future__ import annotations

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from urllib.parse import urlsplit
 
 from verl_llds.errors import ConfigError
+
+_MIN_OBSERVATION_TOKENS = 32
+"""Both information tags are 31 bytes, so no tokenizer with byte fallback needs more ids for them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +33,7 @@ class SearchConfig:
     """Longest single turn of the policy, in tokens (Search-R1: 500)."""
 
     max_observation_tokens: int = 500
-    """Longest observation, in tokens, closing tag included (Search-R1: 500)."""
+    """Longest observation, in tokens, closing tag included (Search-R1: 500); at least 32."""
 
     timeout_s: float = 30.0
     """Seconds until one attempt at the retriever is given up."""
@@ -48,38 +52,64 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_http_url(self.url):
             raise ConfigError(
                 f"search.url must be an http:// or https:// address, got {self.url!r}: "
                 "use the one `retriever-server serve` prints, for example http://127.0.0.1:8000/retrieve"
             )
-        for name in ("topk", "max_turns", "max_action_tokens", "max_observation_tokens", "max_attempts"):
-            self._check_count(name)
-        self._check_count("max_concurrency")
-        if not self.timeout_s > 0:
-            raise ConfigError(f"search.timeout_s must be positive, got {self.timeout_s!r}: use 30")
-        if not 0 <= self.max_failed_ratio <= 1:
+        for name in ("topk", "max_turns", "max_action_tokens", "max_attempts", "max_concurrency"):
+            self._check_count(name, 1)
+        self._check_count("max_observation_tokens", _MIN_OBSERVATION_TOKENS)
+        if not (_is_number(self.timeout_s) and 0 < self.timeout_s < math.inf):
             raise ConfigError(
-                f"search.max_failed_ratio must lie in [0, 1], got {self.max_failed_ratio!r}: "
-                "use 0.1, or 1 to never stop for failed searches"
+                f"search.timeout_s must be a positive number of seconds, got {self.timeout_s!r}: "
+                "use 30, written without quotes"
+            )
+        if not (_is_number(self.max_failed_ratio) and 0 <= self.max_failed_ratio <= 1):
+            raise ConfigError(
+                f"search.max_failed_ratio must be a number in [0, 1], got {self.max_failed_ratio!r}: "
+                "use 0.1, or 1 to never stop for failed searches, written without quotes"
             )
 
-    def _check_count(self, name: str) -> None:
+    def _check_count(self, name: str, least: int) -> None:
         value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"search.{name} must be a whole number of at least 1, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            default = next(field.default for field in fields(self) if field.name == name)
+            raise ConfigError(
+                f"search.{name} must be a whole number of at least {least}, got {value!r}: "
+                f"use {default}, written without quotes"
+            )
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, object] | None) -> SearchConfig:
+    def from_mapping(cls, values: object) -> SearchConfig:
         """Build the settings from the run's ``search`` node.
 
         Raises:
             ConfigError: for an unknown key (the known ones are named) or a value out of range.
         """
-        values = values or {}
+        values = {} if values is None else values
         known = [field.name for field in fields(cls)]
-        unknown = sorted(set(values) - set(known))
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"search must be a mapping with settings {', '.join(known)}, got {values!r}")
+        unknown = sorted(str(key) for key in values if key not in known)
         if unknown:
-            raise ConfigError(f"search has no setting {', '.join(unknown)}; it has {', '.join(known)}")
+            raise ConfigError(
+                f"search has no setting {', '.join(unknown)}; it has {', '.join(known)}: correct the name or remove it"
+            )
         return cls(**values)  # type: ignore[arg-type]
+
+
+def _is_number(value: object) -> bool:
+    # A quoted "30" or a yes/no in YAML arrives as str or bool; comparing those would fail obscurely or pass.
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_http_url(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        parts = urlsplit(value)
+        # Reading the port checks it.
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

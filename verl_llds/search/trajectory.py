@@ -1,4 +1,4 @@
-"""What one search episode leaves behind: tokens with their masks and spans, turn records, and how it ended."""
+"""What a search episode leaves behind: tokens with their masks and spans, turn records, and how it ended."""
 
 from __future__ import annotations
 
@@ -38,7 +38,15 @@ class Generation:
     token_ids: Sequence[int]
     """The sampled ids, the stop string's included."""
     log_probs: Sequence[float] | None = None
-    """Log-probability of each id under the sampling policy, or None if not asked for."""
+    """Log-probability of each id under the sampling policy; None or empty if not asked for."""
+
+    def __post_init__(self) -> None:
+        """Refuse log-probabilities that would land on other tokens than their own."""
+        if self.log_probs and len(self.log_probs) != len(self.token_ids):
+            raise ValueError(
+                f"the engine returned {len(self.token_ids)} tokens but {len(self.log_probs)} "
+                "log-probabilities: its generate() must return one for each token, or None"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +60,7 @@ class TurnRecord:
     num_tokens: int
     """Tokens the policy sampled."""
     documents: tuple[str, ...] = ()
-    """Ids of the passages shown."""
+    """Ids of the passages found; a truncated observation may show fewer."""
     search_s: float = 0.0
     """Seconds spent at the retriever."""
 
@@ -76,7 +84,7 @@ class Trajectory:
     turns: list[TurnRecord] = field(default_factory=list)
     """One record per turn of the policy."""
     policy_text: str = ""
-    """The text the policy wrote, without observations: what a reward may read."""
+    """The text the policy wrote, without observations: its turns, run together."""
     status: EpisodeStatus = EpisodeStatus.OUT_OF_TURNS
     """How the episode ended."""
 
@@ -85,12 +93,21 @@ class Trajectory:
         """Searches that were answered with passages."""
         return sum(turn.kind == ActionKind.SEARCH and bool(turn.documents) for turn in self.turns)
 
+    @property
+    def answer(self) -> str | None:
+        """The final answer, or None: what a score reads.
+
+        It comes from the one turn that answered. Tags searched for in `policy_text` may pair up across turns.
+        """
+        last = self.turns[-1] if self.turns else None
+        return last.content if last is not None and last.kind == ActionKind.ANSWER else None
+
     def append_sampled(self, generation: Generation) -> None:
         """Append one turn of the policy."""
         count = len(generation.token_ids)
         self.response_ids.extend(generation.token_ids)
         self.response_mask.extend([1] * count)
-        self.log_probs.extend(generation.log_probs if generation.log_probs is not None else [0.0] * count)
+        self.log_probs.extend(generation.log_probs or [0.0] * count)
         self.action_ids.extend([len(self.turns) + 1] * count)
         self.answer_mask.extend([0] * count)
 

@@ -1,0 +1,75 @@
+"""The strings a model trained with Search-R1 reads, byte for byte."""
+
+from __future__ import annotations
+
+import pytest
+
+from verl_llds.search.protocol import (
+    INFORMATION_CLOSE,
+    INFORMATION_OPEN,
+    INVALID_ACTION_MESSAGE,
+    PROMPT_TEMPLATE,
+    STOP_STRINGS,
+    Action,
+    ActionKind,
+    Document,
+    format_documents,
+    format_observation,
+    parse_action,
+)
+
+
+def test_strings() -> None:
+    assert STOP_STRINGS == ("</search>", "</answer>")
+    assert (INFORMATION_OPEN, INFORMATION_CLOSE) == ("\n\n<information>", "</information>\n\n")
+    assert INVALID_ACTION_MESSAGE == (
+        "\nMy previous action is invalid. If I want to search, I should put the query between <search> and "
+        "</search>. If I want to give the final answer, I should put the answer between <answer> and "
+        "</answer>. Let me try again.\n"
+    )
+    assert PROMPT_TEMPLATE.format(question="Who?") == (
+        "Answer the given question. You must conduct reasoning inside <think> and </think> first "
+        "every time you get new information. After reasoning, if you find you lack some knowledge, "
+        "you can call a search engine by <search> query </search> and it will return the top "
+        "searched results between <information> and </information>. You can search as many times "
+        "as your want. If you find no further external knowledge needed, you can directly provide "
+        "the answer inside <answer> and </answer>, without detailed illustrations. For example, "
+        "<answer> Beijing </answer>. Question: Who?\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "content"),
+    [
+        ("<think> x </think><search> a b </search>", "search", "a b"),
+        ("<answer>\n Paris\n</answer>\n", "answer", "Paris"),
+        ("<search> q </search><answer> a </answer>", "search", "q"),
+        ("<answer> a </answer><search> q </search>", "answer", "a"),
+        ("<search> open <answer> a </answer>", "answer", "a"),
+        ("</answer> too early <answer> a </answer>", "answer", "a"),
+        ("<answer> a <answer> b </answer>", "answer", "a <answer> b"),
+        ("<answer> two\nlines </answer>", "answer", "two\nlines"),
+        ("<search></search>", "search", ""),
+        ("<search> a </answer>", "invalid", ""),
+        ("<SEARCH> a </SEARCH>", "invalid", ""),
+        ("<answer> cut", "invalid", ""),
+        ("", "invalid", ""),
+    ],
+)
+def test_first_complete_action_wins(text: str, kind: str, content: str) -> None:
+    assert parse_action(text) == Action(ActionKind(kind), content)
+
+
+def test_documents_are_numbered_under_their_titles() -> None:
+    found = [Document("1", '"Paris"\nThe capital.\nOf France.'), Document("2", "Title only")]
+    assert format_documents(found) == (
+        'Doc 1(Title: "Paris") The capital.\nOf France.\nDoc 2(Title: Title only) \n'
+    )
+    assert format_documents([]) == ""
+
+
+def test_observation_is_stripped_inside_its_tags() -> None:
+    assert format_observation("  Doc 1(Title: a) b\n") == (
+        "\n\n<information>Doc 1(Title: a) b</information>\n\n"
+    )
+    assert format_observation("") == "\n\n<information></information>\n\n"
