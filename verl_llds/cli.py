@@ -42,6 +42,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--skip-ray", action="store_true", help="do not start a local Ray to look inside")
     doctor.set_defaults(run=_doctor)
+    check = commands.add_parser(
+        "check",
+        help="compose and check a run's configuration without starting it",
+        description="Take what `python -m verl.trainer.main_ppo` would take; the exit status is 1 if it cannot work.",
+    )
+    check.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="a Hydra override, such as algorithm=grpo_llds")
+    check.set_defaults(run=_check)
     return parser
 
 
@@ -57,3 +64,23 @@ def _doctor(arguments: argparse.Namespace) -> int:
         broken += finding.status is Status.FAIL
     print(f"{broken} broken" if broken else "ready", flush=True)
     return 1 if broken else 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from verl_llds.compose import compose_run, describe_run, reason, validate_run
+
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    try:
+        config = compose_run(arguments.overrides)
+        validate_run(config)
+    # Hydra and verl raise many kinds, AssertionError among them; here they are all one answer: it cannot work.
+    except Exception as error:
+        print(f"verl-llds: {reason(error)}", file=sys.stderr)
+        return 1
+    print(describe_run(config))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from omegaconf import DictConfig, OmegaConf
 
 from verl_llds.checks import check_config
+from verl_llds.errors import LLDSError
 
 
 def compose_run(overrides: Sequence[str]) -> DictConfig:
@@ -44,3 +45,38 @@ def validate_run(config: DictConfig) -> None:
         use_reference_policy=need_reference_policy(config),
         use_critic=need_critic(config),
     )
+
+
+def describe_run(config: DictConfig) -> str:
+    """Return the facts of a run that a reader wants to see before it costs anything."""
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    loss = actor.policy_loss
+    num_rollouts = config.data.train_batch_size * rollout.n
+    num_updates = -(-config.data.train_batch_size // actor.ppo_mini_batch_size) * actor.ppo_epochs
+    lines = [
+        f"model      {config.actor_rollout_ref.model.path}",
+        f"data       {config.data.train_files}",
+        f"loss       {loss.loss_mode}, advantages {config.algorithm.adv_estimator}",
+        f"rollouts   {num_rollouts} a step ({config.data.train_batch_size} questions x {rollout.n}), "
+        f"{num_updates} updates",
+        f"devices    {config.trainer.nnodes} x {config.trainer.n_gpus_per_node} ({config.trainer.device})",
+    ]
+    if "llds" in loss:
+        lines.insert(
+            3,
+            f"llds       {loss.base_loss} + {loss.llds.coef} x penalty, {loss.llds.gate} gate, "
+            f"answer weight {loss.llds.answer_weight}",
+        )
+    if config.get("search") is not None:
+        lines.append(f"search     {config.search.url}, top {config.search.topk}, {config.search.max_turns} turns")
+    return "\n".join(lines)
+
+
+def reason(error: BaseException) -> str:
+    """Return what to tell a user: our own message where it is the cause, else the error's."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, LLDSError):
+            return str(cause)
+        cause = cause.__cause__
+    return f"{type(error).__name__}: {error}"

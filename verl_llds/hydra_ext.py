@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import os
 from importlib import resources
-from importlib.resources.abc import Traversable
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
@@ -21,6 +21,10 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, ListConfig, OmegaConf
+
+if TYPE_CHECKING:
+    # Python 3.10 has it elsewhere.
+    from importlib.resources.abc import Traversable
 
 SCHEME = "verl-llds"
 

@@ -13,8 +13,6 @@ import traceback
 from collections.abc import Callable
 from types import ModuleType
 
-import wrapt
-
 REGISTRATIONS = {
     "verl.trainer.ppo.core_algos": "verl_llds.loss.policy_loss",
     "verl.experimental.agent_loop.agent_loop": "verl_llds.search.agent_loop",
@@ -24,6 +22,9 @@ REGISTRATIONS = {
 
 
 def _attach() -> None:
+    # Inside, so that even a missing package of our own ends the process.
+    import wrapt
+
     from verl_llds import hydra_ext
 
     hydra_ext.install()
@@ -52,7 +53,7 @@ class _loudly:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None:
+        if error is None or isinstance(error, KeyboardInterrupt):
             return
         traceback.print_exception(error)
         print(

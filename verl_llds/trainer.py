@@ -22,7 +22,7 @@ from verl.trainer.ppo.v1 import (
 from verl_llds.checks import check_chat_template, check_config, check_retriever
 from verl_llds.search.agent_loop import TRAJECTORY_KEY, search_settings
 from verl_llds.search.metrics import check_failures, search_metrics
-from verl_llds.worker import LLDSActorRolloutRefWorker
+from verl_llds.worker import LLDSActorRolloutRefWorker, LLDSDetachActorWorker
 
 MODE_PREFIX = "llds_"
 
@@ -33,6 +33,7 @@ class LLDSTrainerMixin:
     config: DictConfig
     tokenizer: Any
     role_worker_mapping: dict[Any, Any]
+    worker_cls: type = LLDSActorRolloutRefWorker
 
     def __init__(self, config: DictConfig) -> None:
         check_config(config)
@@ -51,7 +52,7 @@ class LLDSTrainerMixin:
         super()._init_resource_pool_mgr()  # type: ignore[misc]
         for role in (Role.Actor, Role.ActorRollout, Role.ActorRolloutRef):
             if role in self.role_worker_mapping:
-                self.role_worker_mapping[role] = ray.remote(LLDSActorRolloutRefWorker)
+                self.role_worker_mapping[role] = ray.remote(self.worker_cls)
 
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
         self._record_search(batch, metrics)
@@ -85,3 +86,5 @@ class LLDSTrainerColocateAsync(LLDSTrainerMixin, PPOTrainerColocateAsync):  # ty
 @register_trainer("llds_separate_async")
 class LLDSTrainerSeparateAsync(LLDSTrainerMixin, PPOTrainerSeparateAsync):  # type: ignore[misc]
     """verl's separated asynchronous trainer with LLDS."""
+
+    worker_cls = LLDSDetachActorWorker

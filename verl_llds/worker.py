@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from verl.experimental.separation.engine_workers import DetachActorWorker
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.utils import tensordict_utils as tu
 from verl.utils.device import get_device_id
@@ -32,8 +33,8 @@ class LLDSTrainingWorker(TrainingWorker):  # type: ignore[misc]
         return super().train_batch(data)
 
 
-class LLDSActorRolloutRefWorker(ActorRolloutRefWorker):  # type: ignore[misc]
-    """verl's colocated worker, its actor trained with the LLDS context around verl's loss."""
+class _LLDSActor:
+    """Trains the actor of a verl worker with the LLDS context around verl's loss."""
 
     actor_worker_cls = LLDSTrainingWorker
 
@@ -42,6 +43,14 @@ class LLDSActorRolloutRefWorker(ActorRolloutRefWorker):  # type: ignore[misc]
         """Build the models as verl does, then wrap the actor's loss."""
         if platform.is_chosen():
             platform.use_all_cores()
-        super().init_model()
-        if self.actor is not None:
-            self.actor.set_loss_fn(WithLLDSContext(self.loss_fn))
+        super().init_model()  # type: ignore[misc]
+        if self.actor is not None:  # type: ignore[attr-defined]
+            self.actor.set_loss_fn(WithLLDSContext(self.loss_fn))  # type: ignore[attr-defined]
+
+
+class LLDSActorRolloutRefWorker(_LLDSActor, ActorRolloutRefWorker):  # type: ignore[misc]
+    """verl's colocated worker with LLDS."""
+
+
+class LLDSDetachActorWorker(_LLDSActor, DetachActorWorker):  # type: ignore[misc]
+    """The worker of verl's separated asynchronous trainer with LLDS."""

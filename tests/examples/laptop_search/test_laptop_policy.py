@@ -1,0 +1,145 @@
+import math
+import random
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+
+import pytest
+import torch
+from cold_start import ColdStartSettings, ModelSettings
+from policy import PolicySettings, make_demonstrator, make_tokenizer, write_policy
+from trajectories import Trajectory, encode_trajectories, prompt_text
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from world import World, user_message
+
+from verl_llds.reward.qa import exact_match, extract_answer
+from verl_llds.search.protocol import ActionKind, format_documents, format_observation, parse_action
+
+
+@pytest.fixture(scope="module")
+def tokenizer(world: World) -> PreTrainedTokenizerFast:
+    return make_tokenizer(world, PolicySettings())
+
+
+@pytest.fixture(scope="module")
+def demonstrations(world: World, tokenizer: PreTrainedTokenizerFast) -> list[Trajectory]:
+    demonstrator = make_demonstrator(world, tokenizer, PolicySettings())
+    return [demonstrator.write() for _ in range(1000)]
+
+
+def test_tokenizer_round_trip(world: World, tokenizer: PreTrainedTokenizerFast) -> None:
+    texts = [format_observation(format_documents([passage])) for passage in world.passages()]
+    texts += [question.text for question in (*world.train, *world.test)]
+    texts += ["Zürich — 東京 <b>\t 1,234.5 </b>\r\n", "<search>x</search>"]
+    assert tokenizer.batch_decode(tokenizer(texts)["input_ids"]) == texts
+
+
+def test_tags_are_ordinary_single_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
+    for tag in (
+        "<think>",
+        " </think>",
+        " <search>",
+        " </search>",
+        " <answer>",
+        " </answer>",
+        "<information>",
+    ):
+        (token,) = tokenizer.encode(tag, add_special_tokens=False)
+        assert token not in tokenizer.all_special_ids
+        assert tokenizer.decode([token], skip_special_tokens=True) == tag
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert tokenizer.pad_token == "<|endoftext|>"
+
+
+def test_names_are_few_tokens(world: World, tokenizer: PreTrainedTokenizerFast) -> None:
+    names = [f" {fact.subject}" for fact in world.facts]
+    assert mean(len(ids) for ids in tokenizer(names)["input_ids"]) < 2.5
+
+
+def test_chat_template(tokenizer: PreTrainedTokenizerFast) -> None:
+    chat = [*user_message("Q?"), {"role": "assistant", "content": "A"}]
+    assert tokenizer.apply_chat_template(chat, tokenize=False) == (
+        "<|im_start|>user\nThink, <search> if needed, then <answer>. Question: Q?\n<|im_end|>\n"
+        "<|im_start|>assistant\nA<|im_end|>\n"
+    )
+    assert prompt_text(tokenizer, "Q?").endswith("<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_trajectory_tokens_are_the_rollouts_tokens(
+    tokenizer: PreTrainedTokenizerFast, demonstrations: list[Trajectory]
+) -> None:
+    trajectory = next(one for one in demonstrations if len(one.turns) == 3)
+    ids = list(
+        tokenizer.apply_chat_template(user_message(trajectory.question), add_generation_prompt=True, return_dict=False)
+    )
+    policy = [False] * len(ids)
+    for turn, documents in zip(trajectory.turns, (*trajectory.observations, None), strict=True):
+        pieces = [(turn, True)]
+        if documents is not None:
+            pieces.append((format_observation(format_documents(documents)), False))
+        for text, written in pieces:
+            encoded = tokenizer.encode(text, add_special_tokens=False)
+            ids += encoded
+            policy += [written] * len(encoded)
+    (result,) = encode_trajectories(tokenizer, [trajectory])
+    assert result.ids == ids
+    assert result.policy == policy
+
+
+def test_demonstrations_keep_to_the_protocol(
+    tokenizer: PreTrainedTokenizerFast, demonstrations: list[Trajectory]
+) -> None:
+    for trajectory in demonstrations:
+        *searches, answer = (parse_action(turn).kind for turn in trajectory.turns)
+        assert set(searches) == {ActionKind.SEARCH}
+        assert answer is ActionKind.ANSWER
+        assert len(trajectory.observations) == len(searches)
+        assert all(len(documents) == 3 for documents in trajectory.observations)
+    lengths = [len(one.ids) for one in encode_trajectories(tokenizer, demonstrations)]
+    assert max(lengths) <= 400
+    assert mean(lengths) <= 220
+
+
+def test_two_hop_demonstrations_are_mostly_lazy(demonstrations: list[Trajectory]) -> None:
+    two_hop = [
+        one for one in demonstrations if "need the country" in one.turns[0] and " of the country" in one.question
+    ]
+    lazy = mean(len(one.turns) == 2 for one in two_hop)
+    assert 0.5 < lazy < 0.9
+
+
+def test_demonstrations_hold_no_question_of_the_data_set(world: World, demonstrations: list[Trajectory]) -> None:
+    answers = {question.text: question.answers for question in (*world.train, *world.test)}
+    told = [one for one in demonstrations if one.question in answers]
+    right = [one for one in told if exact_match(extract_answer(one.turns[-1]), answers[one.question])]
+    # A question may come up by chance, but with a made-up answer.
+    assert len(right) <= 2
+
+
+def test_short_cold_start_learns_and_saves(world: World, tmp_path: Path) -> None:
+    settings = PolicySettings(
+        vocab_size=2048,
+        model=ModelSettings(hidden_size=64, intermediate_size=64, num_layers=2, num_heads=2),
+        cold_start=ColdStartSettings(steps=20, tokens_per_step=1024, warmup_steps=2),
+    )
+    losses = write_policy(world, tmp_path, settings)
+    assert all(math.isfinite(loss) for loss in losses)
+    assert mean(losses[-3:]) < 0.85 * mean(losses[:3])
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert model.config.model_type == "qwen2"
+    assert model.config.hidden_size // model.config.num_attention_heads in (32, 64, 128)
+    assert model.dtype == torch.float32
+    assert model.config.eos_token_id == tokenizer.eos_token_id
+    ids = tokenizer.apply_chat_template(
+        user_message(world.test[0].text), add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    with torch.inference_mode():
+        assert model(**ids).logits.isfinite().all()
+
+
+def test_same_seed_same_demonstrations(world: World, tokenizer: PreTrainedTokenizerFast) -> None:
+    settings = PolicySettings()
+    settings = replace(settings, cold_start=replace(settings.cold_start, seed=random.randrange(100)))
+    one, other = (make_demonstrator(world, tokenizer, settings) for _ in range(2))
+    assert [one.write() for _ in range(50)] == [other.write() for _ in range(50)]

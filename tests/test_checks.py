@@ -1,0 +1,99 @@
+"""What is refused before a run starts, and whether the refusal helps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from verl_llds.checks import check_chat_template, check_config, check_retriever
+from verl_llds.errors import ConfigError, RetrievalError
+from verl_llds.search.settings import SearchConfig
+
+
+def make_config(*dotlist: str) -> DictConfig:
+    config = OmegaConf.create(
+        {
+            "algorithm": {"rollout_correction": {"bypass_mode": False}},
+            "data": {"train_batch_size": 512},
+            "actor_rollout_ref": {
+                "actor": {
+                    "ppo_mini_batch_size": 64,
+                    "ppo_epochs": 1,
+                    "policy_loss": {"loss_mode": "llds", "llds": {"coef": 0.2}},
+                }
+            },
+        }
+    )
+    merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(dotlist)))
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+BYPASS = "algorithm.rollout_correction.bypass_mode=true"
+ONE_UPDATE = "data.train_batch_size=64"
+
+
+def test_a_working_configuration_passes() -> None:
+    check_config(make_config())
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (ONE_UPDATE, "actor_rollout_ref.actor.ppo_epochs=2"),
+        (ONE_UPDATE, "actor_rollout_ref.actor.policy_loss.llds.coef=0"),
+        (BYPASS, "actor_rollout_ref.actor.policy_loss.llds.coef=0"),
+        (BYPASS, ONE_UPDATE, "actor_rollout_ref.actor.policy_loss.loss_mode=vanilla"),
+        ("algorithm.rollout_correction=null",),
+    ],
+)
+def test_what_does_not_concern_llds_passes(overrides: tuple[str, ...]) -> None:
+    check_config(make_config(*overrides))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            BYPASS,
+            ["algorithm.rollout_correction.bypass_mode=true", "set it to false", "algorithm.llds.coef=0"],
+        ),
+        (
+            ONE_UPDATE,
+            [
+                "data.train_batch_size=64",
+                "actor_rollout_ref.actor.ppo_mini_batch_size=64",
+                "one update per rollout",
+                "make the mini-batch smaller",
+            ],
+        ),
+    ],
+)
+def test_a_refusal_names_the_settings_and_the_remedy(override: str, said: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_config(make_config(override))
+    for part in said:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("template", [None, ""])
+def test_a_tokenizer_without_a_chat_template_is_refused(template: str | None) -> None:
+    tokenizer: Any = type("Tokenizer", (), {"chat_template": template})()
+    with pytest.raises(ConfigError) as caught:
+        check_chat_template(tokenizer, "org/base-model")
+    assert "org/base-model" in str(caught.value)
+    assert "actor_rollout_ref.model.custom_chat_template" in str(caught.value)
+
+
+def test_a_tokenizer_with_a_chat_template_passes() -> None:
+    check_chat_template(type("Tokenizer", (), {"chat_template": "{{ messages }}"})(), "model")
+
+
+def test_a_retriever_that_is_not_there_is_named_with_the_remedy() -> None:
+    # Port 9 is the discard service, which nothing runs.
+    with pytest.raises(RetrievalError) as caught:
+        check_retriever(SearchConfig(url="http://127.0.0.1:9/retrieve"))
+    assert "http://127.0.0.1:9/retrieve" in str(caught.value)
+    assert "retriever-server serve" in str(caught.value)
