@@ -88,9 +88,7 @@ def build_index(settings: BuildSettings) -> BuildResult:
             _encode_shards(settings, inputs, model, building)
             _assemble(settings, inputs, building)
         _publish(building, settings.out)
-    return BuildResult(
-        manifest=Manifest.load(settings.out), outcome=Outcome.RESUMED if resumed else Outcome.BUILT
-    )
+    return BuildResult(manifest=Manifest.load(settings.out), outcome=Outcome.RESUMED if resumed else Outcome.BUILT)
 
 
 def _hash_corpus(path: Path) -> str:

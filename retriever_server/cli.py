@@ -16,9 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = vars(_parser().parse_args(argv))
     command = arguments.pop("command")
     try:
-        return (
-            _index(BuildSettings(**arguments)) if command == "index" else _serve(ServeSettings(**arguments))
-        )
+        return _index(BuildSettings(**arguments)) if command == "index" else _serve(ServeSettings(**arguments))
     except RetrieverError as error:
         return _fail(str(error))
     except OSError as error:
@@ -56,12 +54,8 @@ def _serve(settings: ServeSettings) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="retriever-server", description="A local retriever over FAISS.")
     commands = parser.add_subparsers(dest="command", required=True)
-    index = commands.add_parser(
-        "index", help="make an index", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    index.add_argument(
-        "--corpus", type=Path, required=True, help='JSONL lines {"id": str, "contents": "Title\\ntext"}'
-    )
+    index = commands.add_parser("index", help="make an index", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    index.add_argument("--corpus", type=Path, required=True, help='JSONL lines {"id": str, "contents": "Title\\ntext"}')
     index.add_argument("--out", type=Path, required=True, help="directory to make")
     index.add_argument("--encoder", default=DEFAULT_ENCODER, help="model package, directory or hub id")
     index.add_argument("--pooling", type=Pooling, metavar="{mean,cls}", help="if the encoder does not say")
@@ -69,9 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument("--passage-prefix", help="if not the encoder's own")
     index.add_argument("--batch-size", type=int, default=32, help="passages per forward pass")
     index.add_argument("--overwrite", action="store_true", help="replace an index made from other inputs")
-    serve = commands.add_parser(
-        "serve", help="serve an index", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    serve = commands.add_parser("serve", help="serve an index", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     serve.add_argument("--index", type=Path, required=True, help="directory made by `retriever-server index`")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on")
     serve.add_argument("--port", type=int, default=8000, help="0 takes a free one")

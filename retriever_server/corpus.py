@@ -107,9 +107,7 @@ def import_corpus(source: Path, passages: Path, offsets: Path) -> int:
         for where, line in read_lines(source):
             passage = parse_passage(line, where)
             id_hashes.append(hash(passage.id))
-            ends.append(
-                ends[-1] + file.write(orjson.dumps(passage._asdict(), option=orjson.OPT_APPEND_NEWLINE))
-            )
+            ends.append(ends[-1] + file.write(orjson.dumps(passage._asdict(), option=orjson.OPT_APPEND_NEWLINE)))
         if not id_hashes:
             raise CorpusError(f"{source}: there are no passages in it. {_FORM}; fill it and run again.")
         _check_unique(source, np.frombuffer(id_hashes, dtype=np.int64))

@@ -42,9 +42,7 @@ class Encoder:
         self._tokenizer, self._model = _load(directory, device)
         dim = self._model.config.hidden_size
         if dim != spec.dim:
-            raise EncoderError(
-                f"{directory} gives vectors of {dim}, the index has {spec.dim}; check --encoder."
-            )
+            raise EncoderError(f"{directory} gives vectors of {dim}, the index has {spec.dim}; check --encoder.")
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors ``float32[len(texts), dim]`` of queries."""
@@ -56,9 +54,7 @@ class Encoder:
         """Vectors ``float32[len(texts), dim]`` of passages; ``on_progress`` gets each batch's size."""
         return self._encode(self._spec.passage_prefix, texts, on_progress)
 
-    def _encode(
-        self, prefix: str, texts: Sequence[str], on_progress: Callable[[int], object]
-    ) -> NDArray[np.float32]:
+    def _encode(self, prefix: str, texts: Sequence[str], on_progress: Callable[[int], object]) -> NDArray[np.float32]:
         vectors = np.empty((len(texts), self._spec.dim), dtype=np.float32)
         if not texts:
             return vectors

@@ -70,9 +70,7 @@ class Run:
 def own_processes() -> Iterator[Run]:
     """Yield a `Run` whose processes have ended when the block is left, by return, error or signal."""
     run = Run()
-    previous = {
-        number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+    previous = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield run
     finally:

@@ -92,9 +92,7 @@ def train(run: Run, out: Path, run_dir: Path, url: str, overrides: Sequence[str]
     command += [f"laptop.world={out / 'world'}", f"laptop.policy={out / 'policy'}", f"laptop.run={run_dir}"]
     command += [f"search.url={url.rstrip('/')}/retrieve", *overrides]
     print(f"training: {shlex.join(command)}\n  log: {log}")
-    process = run.start(
-        command, log=log, env={"VERL_FILE_LOGGER_PATH": str(metrics), "HYDRA_FULL_ERROR": "1"}
-    )
+    process = run.start(command, log=log, env={"VERL_FILE_LOGGER_PATH": str(metrics), "HYDRA_FULL_ERROR": "1"})
     follow(process, metrics, _num_steps(overrides))
     status = process.wait()
     if status != 0:
@@ -157,7 +155,7 @@ def _must(status: int) -> None:
         raise SystemExit(status)
 
 
-DEFAULT_STEPS = 30
+DEFAULT_STEPS = 20
 """``trainer.total_training_steps`` of config/experiment/laptop_llds.yaml."""
 
 

@@ -108,9 +108,7 @@ def _make_policy(path: Path) -> None:
         pad_token_id=tokenizer.pad_token_id,
     )
     model = Qwen2ForCausalLM(config)
-    documents = [
-        Document(id="0", contents=f"{c}\nThe capital of {c} is {CAPITALS[c]}.") for c in list(CAPITALS)[:3]
-    ]
+    documents = [Document(id="0", contents=f"{c}\nThe capital of {c} is {CAPITALS[c]}.") for c in list(CAPITALS)[:3]]
     parts = [
         ("<|im_start|>user\nQuestion: What is the capital of France?\n<|im_end|>\n<|im_start|>assistant\n", 0),
         (SEARCH_TURN, 1),

@@ -30,9 +30,7 @@ def test_finite_differences(ragged_batch: Callable[..., Batch], gate: str, answe
     num_tokens = int(count_preserved_tokens(batch["advantages"], batch["response_mask"]))
 
     def penalty(log_prob: Tensor) -> Tensor:
-        return llds_penalty(
-            **{**batch, "log_prob": log_prob}, num_preserved_tokens=num_tokens, settings=settings
-        )[0]
+        return llds_penalty(**{**batch, "log_prob": log_prob}, num_preserved_tokens=num_tokens, settings=settings)[0]
 
     assert torch.autograd.gradcheck(penalty, batch["log_prob"].clone().requires_grad_())
     assert gradient(batch, settings).abs().sum() > 0

@@ -18,9 +18,7 @@ GATES = ["action", "response", "token"]
 EXACT = {"rtol": 1e-13, "atol": 1e-15}
 
 
-def evaluate(
-    batch: Batch, num_tokens: int, gate: str, dp_size: int = 1
-) -> tuple[Tensor, Tensor, dict[str, float]]:
+def evaluate(batch: Batch, num_tokens: int, gate: str, dp_size: int = 1) -> tuple[Tensor, Tensor, dict[str, float]]:
     log_prob = batch["log_prob"].clone().requires_grad_()
     penalty, metrics = llds_penalty(
         **{**batch, "log_prob": log_prob},
@@ -61,8 +59,7 @@ def test_data_parallel_ranks(ragged_batch: Callable[..., Batch], num_ranks: int)
     num_tokens = num_preserved(batch)
     _, whole_gradient, whole_metrics = evaluate(batch, num_tokens, "action")
     ranks = [
-        [evaluate(part, num_tokens, "action", num_ranks) for part in split(rank, 2)]
-        for rank in split(batch, num_ranks)
+        [evaluate(part, num_tokens, "action", num_ranks) for part in split(rank, 2)] for rank in split(batch, num_ranks)
     ]
     # Data-parallel training averages gradients, so that each rank's enters with 1 / num_ranks.
     averaged = torch.cat([gradient / num_ranks for rank in ranks for _, gradient, _ in rank])

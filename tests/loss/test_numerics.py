@@ -29,9 +29,7 @@ def evaluate(batch: Batch, gate: str = "action") -> tuple[Tensor, Tensor, dict[s
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("ratio", [200.0, -200.0])
-def test_huge_log_ratios(
-    ragged_batch: Callable[..., Batch], gate: str, dtype: torch.dtype, ratio: float
-) -> None:
+def test_huge_log_ratios(ragged_batch: Callable[..., Batch], gate: str, dtype: torch.dtype, ratio: float) -> None:
     batch = ragged_batch()
     old, new = (-200.0, 0.0) if ratio > 0 else (0.0, -200.0)
     batch["old_log_prob"] = torch.full_like(batch["old_log_prob"], old, dtype=dtype)

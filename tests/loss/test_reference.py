@@ -42,9 +42,7 @@ class Row:
 log_probs = st.integers(-64, 0).map(lambda n: n / 16)
 tokens = st.builds(Token, old=log_probs, new=log_probs, is_answer=st.booleans())
 spans = st.builds(Span, is_policy=st.booleans(), tokens=st.lists(tokens, min_size=1, max_size=4))
-rows = st.builds(
-    Row, advantage=st.sampled_from([1.5, 1e-9, 0.0, -0.0, -1e-9, -0.7]), spans=st.lists(spans, max_size=5)
-)
+rows = st.builds(Row, advantage=st.sampled_from([1.5, 1e-9, 0.0, -0.0, -1e-9, -0.7]), spans=st.lists(spans, max_size=5))
 batches = st.lists(rows, min_size=1, max_size=5)
 
 

@@ -119,9 +119,7 @@ def test_11_answer_weight(weight: float, penalty: float) -> None:
 
 
 def test_12_answer_weight_without_answer_mask() -> None:
-    with pytest.raises(
-        ConfigError, match=r"llds\.answer_weight .* no answer_mask.* set llds\.answer_weight to 1"
-    ):
+    with pytest.raises(ConfigError, match=r"llds\.answer_weight .* no answer_mask.* set llds\.answer_weight to 1"):
         run([1.0], settings=LLDSConfig(answer_weight=0.0))
 
 

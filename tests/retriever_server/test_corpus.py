@@ -53,9 +53,7 @@ def test_a_missing_file_and_an_empty_one_are_named(tmp_path: Path) -> None:
         load(tmp_path / "empty.jsonl")
 
 
-def test_equal_hashes_of_different_ids_are_no_duplicates(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_equal_hashes_of_different_ids_are_no_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("retriever_server.corpus.hash", lambda text: 1, raising=False)
     source = tmp_path / "c.jsonl"
     source.write_bytes(GOOD + b'{"id": "b", "contents": "x"}\n')
@@ -66,14 +64,10 @@ text = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip)
 
 
 @given(st.lists(st.tuples(text, text), min_size=1, unique_by=lambda passage: passage[0]))
-def test_what_goes_in_comes_out(
-    tmp_path_factory: pytest.TempPathFactory, passages: list[tuple[str, str]]
-) -> None:
+def test_what_goes_in_comes_out(tmp_path_factory: pytest.TempPathFactory, passages: list[tuple[str, str]]) -> None:
     directory = tmp_path_factory.mktemp("c")
     source = directory / "c.jsonl"
-    source.write_text(
-        "".join(json.dumps({"id": id, "contents": contents}) + "\n" for id, contents in passages)
-    )
+    source.write_text("".join(json.dumps({"id": id, "contents": contents}) + "\n" for id, contents in passages))
     assert load(source) == len(passages)
     corpus = Corpus(directory / "p.jsonl", directory / "o.npy")
     assert len(corpus) == len(passages)

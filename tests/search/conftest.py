@@ -58,9 +58,7 @@ def _byte_fallback() -> PreTrainedTokenizerFast:
     model = models.BPE(ids, [], unk_token="<unk>", byte_fallback=True)
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    )
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=SPECIAL[0], pad_token=SPECIAL[1])
 
 
@@ -150,10 +148,7 @@ def play(tokenizer: PreTrainedTokenizerFast) -> Play:
         with_log_probs: bool = True,
         **settings: Any,
     ) -> Played:
-        ids = [
-            tokenizer.encode(turn, add_special_tokens=False) if isinstance(turn, str) else turn
-            for turn in turns
-        ]
+        ids = [tokenizer.encode(turn, add_special_tokens=False) if isinstance(turn, str) else turn for turn in turns]
         engine, searcher = ScriptedEngine(ids, with_log_probs), ScriptedSearcher(results)
         trajectory = asyncio.run(
             run_episode(

@@ -71,8 +71,7 @@ def check_answer(played) -> None:
     assert span == list(range(span[0], span[-1] + 1))
     ids = [trajectory.response_ids[n] for n in span]
     whole, without_first, without_last = (
-        parse_action(played.tokenizer.decode(part, skip_special_tokens=True))
-        for part in (ids, ids[1:], ids[:-1])
+        parse_action(played.tokenizer.decode(part, skip_special_tokens=True)) for part in (ids, ids[1:], ids[:-1])
     )
     assert whole.kind == "answer"
     assert whole.content == trajectory.answer == trajectory.turns[-1].content
@@ -83,17 +82,13 @@ def check_answer(played) -> None:
 @settings(max_examples=80, deadline=None)
 @given(
     turns=st.lists(turn_pieces(), max_size=5),
-    passage=st.text(
-        st.one_of(st.just("é"), st.characters(codec="utf-8", exclude_characters="<")), max_size=90
-    ),
+    passage=st.text(st.one_of(st.just("é"), st.characters(codec="utf-8", exclude_characters="<")), max_size=90),
     budget=st.integers(1, 300),
     limit=st.integers(32, 80),
     max_turns=st.integers(1, 4),
 )
 @example(turns=[["€", "<answer> € </answer>"]], passage="", budget=300, limit=32, max_turns=1)
-@example(
-    turns=[["</answer><ans", "wer>😀</answ", "er>\n", "\n😀"]], passage="", budget=300, limit=32, max_turns=1
-)
+@example(turns=[["</answer><ans", "wer>😀</answ", "er>\n", "\n😀"]], passage="", budget=300, limit=32, max_turns=1)
 @example(turns=[["<search>a</search>"]], passage="é" * 90, budget=300, limit=33, max_turns=1)
 def test_invariants(
     play, tokenizer, turns: list[list[str]], passage: str, budget: int, limit: int, max_turns: int

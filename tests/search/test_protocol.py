@@ -62,14 +62,10 @@ def test_first_complete_action_wins(text: str, kind: str, content: str) -> None:
 
 def test_documents_are_numbered_under_their_titles() -> None:
     found = [Document("1", '"Paris"\nThe capital.\nOf France.'), Document("2", "Title only")]
-    assert format_documents(found) == (
-        'Doc 1(Title: "Paris") The capital.\nOf France.\nDoc 2(Title: Title only) \n'
-    )
+    assert format_documents(found) == ('Doc 1(Title: "Paris") The capital.\nOf France.\nDoc 2(Title: Title only) \n')
     assert format_documents([]) == ""
 
 
 def test_observation_is_stripped_inside_its_tags() -> None:
-    assert format_observation("  Doc 1(Title: a) b\n") == (
-        "\n\n<information>Doc 1(Title: a) b</information>\n\n"
-    )
+    assert format_observation("  Doc 1(Title: a) b\n") == ("\n\n<information>Doc 1(Title: a) b</information>\n\n")
     assert format_observation("") == "\n\n<information></information>\n\n"
