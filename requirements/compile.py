@@ -13,8 +13,9 @@ import json
 import subprocess
 import sys
 import tempfile
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -66,10 +67,10 @@ def wanted(name: str) -> list[str]:
 
 def resolve(requirements: list[str]) -> dict[str, str]:
     """Return name -> version as pip would install the requirements into an empty environment."""
+    pip = [sys.executable, "-m", "pip"]
     with tempfile.NamedTemporaryFile(suffix=".json") as report:
         subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
-            + ["--report", report.name, *requirements],
+            [*pip, "install", "--quiet", "--dry-run", "--ignore-installed", "--report", report.name, *requirements],
             check=True,
         )
         installs = json.loads(Path(report.name).read_text())["install"]

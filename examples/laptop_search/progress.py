@@ -62,6 +62,6 @@ def _records(process: subprocess.Popen[bytes], metrics: Path) -> Iterator[dict[s
 def explain_failure(log: Path, num_lines: int = 40) -> str:
     """Return what a reader needs of a failed run's log: our own message if there is one, else its end."""
     lines = log.read_text(errors="replace").splitlines()
-    ours = [line for line in lines if "verl_llds.errors." in line or line.startswith("hydra.errors.")]
+    ours = [line for line in lines if "verl_llds.errors." in line or line.startswith("verl-llds: ")]
     chosen = ours[-1:] if ours else lines[-num_lines:]
     return "\n".join(f"  {line}" for line in chosen)

@@ -59,10 +59,16 @@ def prepare(run: Run, out: Path, overrides: Sequence[str]) -> None:
         _must(run.call([*build, "world", "--out", str(out / "world")]))
     with phase("index: encoding the passages"):
         _must(
+            # One thread is the faster setting for passages this short.
             run.call(
-                # One thread is the faster setting for passages this short.
-                [_script("retriever-server"), "index", "--overwrite", "--threads", "1"]
-                + ["--corpus", str(out / "world" / "passages.jsonl"), "--out", str(out / "index")]
+                [
+                    _script("retriever-server"),
+                    "index",
+                    "--overwrite",
+                    "--threads=1",
+                    f"--corpus={out / 'world' / 'passages.jsonl'}",
+                    f"--out={out / 'index'}",
+                ]
             )
         )
     with phase("policy: cold start by supervised training"):

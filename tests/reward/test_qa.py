@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verl_llds.reward.qa import exact_match, extract_answer, normalize_answer
-from verl_llds.search.protocol import INVALID_ACTION_MESSAGE, PROMPT_TEMPLATE
+from verl_llds.reward.qa import exact_match, normalize_answer
 
 
 @pytest.mark.parametrize(
@@ -48,26 +47,6 @@ def test_normalization_ignores_case_of_articles_and_space(left: str, right: str)
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        ("<answer> Paris </answer>", "Paris"),
-        ("<answer>a</answer> no, <answer> b </answer>", "b"),
-        ("<answer> two\nlines </answer>", "two\nlines"),
-        ("<answer> a <answer> b </answer>", "a <answer> b"),
-        ("<answer> a </answer></answer>", "a"),
-        ("<answer></answer>", ""),
-        ("<answer> cut", None),
-        ("</answer> a <answer>", None),
-        ("<Answer> a </Answer>", None),
-        ("Paris", None),
-        ("", None),
-    ],
-)
-def test_extraction(text: str, answer: str | None) -> None:
-    assert extract_answer(text) == answer
-
-
-@pytest.mark.parametrize(
     ("prediction", "targets", "score"),
     [
         ("the Paris.", ["Paris"], 1.0),
@@ -89,9 +68,3 @@ def test_exact_match(prediction: str | None, targets: list[str] | str, score: fl
 
 def test_targets_as_parquet_returns_them() -> None:
     assert exact_match("Paris", np.array(["Rome", "Paris"], dtype=object)) == 1.0
-
-
-def test_the_prompt_s_example_is_an_answer_only_to_who_reads_it() -> None:
-    """Why the scorer gets the policy's own text: the prompt and the invalid-action message hold a pair."""
-    assert extract_answer(PROMPT_TEMPLATE) == "Beijing"
-    assert extract_answer(INVALID_ACTION_MESSAGE) == "and"

@@ -1,8 +1,8 @@
-"""Exact match as Search-R1 scores it, from the model's own text.
+"""Exact match as Search-R1 scores it, of the policy's own answer.
 
 Deviation from Search-R1: its scorer reads prompt and response together and therefore needs two ``<answer>``
-matches (the prompt holds an example); here only text the policy sampled is read, so one match is an answer
-and neither the prompt nor a retrieved passage can be.
+matches (the prompt holds an example). Here the prediction is the answer of the turn that answered
+(`verl_llds.search.trajectory.Trajectory.answer`), so neither the prompt nor a retrieved passage can be one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 import string
 from collections.abc import Iterable
 
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -19,12 +18,6 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 def normalize_answer(text: str) -> str:
     """Lower-case, drop ASCII punctuation and English articles, squeeze white space."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
-
-
-def extract_answer(text: str) -> str | None:
-    """Return the stripped content of the last ``<answer>`` pair in the policy's text, or None."""
-    matches = _ANSWER.findall(text)
-    return matches[-1].strip() if matches else None
 
 
 def exact_match(prediction: str | None, targets: str | Iterable[str]) -> float:

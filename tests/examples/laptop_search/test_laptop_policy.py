@@ -12,7 +12,7 @@ from trajectories import Trajectory, encode_trajectories, prompt_text
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from world import World, user_message
 
-from verl_llds.reward.qa import exact_match, extract_answer
+from verl_llds.reward.qa import exact_match
 from verl_llds.search.protocol import ActionKind, format_documents, format_observation, parse_action
 
 
@@ -111,7 +111,7 @@ def test_two_hop_demonstrations_are_mostly_lazy(demonstrations: list[Trajectory]
 def test_demonstrations_hold_no_question_of_the_data_set(world: World, demonstrations: list[Trajectory]) -> None:
     answers = {question.text: question.answers for question in (*world.train, *world.test)}
     told = [one for one in demonstrations if one.question in answers]
-    right = [one for one in told if exact_match(extract_answer(one.turns[-1]), answers[one.question])]
+    right = [one for one in told if exact_match(parse_action(one.turns[-1]).content, answers[one.question])]
     # A question may come up by chance, but with a made-up answer.
     assert len(right) <= 2
 

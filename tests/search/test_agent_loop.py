@@ -1,0 +1,156 @@
+"""verl's side of the episode: what the trainer reads is there, aligned, and masked where it must be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+from verl.experimental.agent_loop.agent_loop import DictConfigWrap
+
+from verl_llds.errors import ConfigError, RetrievalError
+from verl_llds.search import agent_loop
+from verl_llds.search.agent_loop import TRAJECTORY_KEY, SearchAgentLoop, SearchAgentLoopOutput
+from verl_llds.search.protocol import Document
+
+ROW = {
+    "raw_prompt": [{"role": "user", "content": "What is the capital of France?"}],
+    "reward_model": {"ground_truth": {"target": ["Paris"]}},
+    "data_source": "capitals",
+}
+SEARCH, ANSWER = "<search> capital of France </search>", "<answer> Paris </answer>"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One id a byte: enough to see where every character goes."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = ["<|pad|>", "<|im_end|>"]
+    core = Tokenizer(models.BPE({token: number for number, token in enumerate([*special, *alphabet])}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token=special[0], eos_token=special[1], chat_template=template
+    )
+
+
+class Engine:
+    """Answers with given texts, and keeps what it was asked."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, turns: Sequence[str]) -> None:
+        self.tokenizer = tokenizer
+        self.turns = list(turns)
+        self.requests: list[dict[str, Any]] = []
+
+    async def generate(self, **request: Any) -> SimpleNamespace:
+        self.requests.append(request)
+        ids = self.tokenizer.encode(self.turns.pop(0), add_special_tokens=False)
+        version = len(self.requests)
+        return SimpleNamespace(
+            token_ids=ids,
+            log_probs=[-0.5] * len(ids),
+            extra_fields={"min_global_steps": version, "max_global_steps": version},
+        )
+
+
+class Searcher:
+    """Finds one passage, or nothing at all."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.broken = broken
+
+    async def search(self, query: str) -> list[Document]:
+        if self.broken:
+            raise RetrievalError("gone")
+        return [Document(id="0", contents="France\nThe capital of France is Paris.")]
+
+
+async def play(
+    monkeypatch: pytest.MonkeyPatch,
+    tokenizer: PreTrainedTokenizerFast,
+    turns: Sequence[str],
+    *,
+    searcher: Searcher | None = None,
+    reward_path: str | None = None,
+    log_probs: bool = True,
+) -> tuple[SearchAgentLoopOutput, Engine]:
+    monkeypatch.setattr(agent_loop, "_shared_client", lambda settings: searcher or Searcher())
+    rollout = {"prompt_length": 128, "response_length": 600, "calculate_log_probs": log_probs}
+    config = OmegaConf.create(
+        {
+            "actor_rollout_ref": {"rollout": rollout},
+            "reward": {"custom_reward_function": {"path": reward_path}},
+            "search": {"max_turns": 2},
+            "data": {},
+        }
+    )
+    engine = Engine(tokenizer, turns)
+    loop = SearchAgentLoop(
+        DictConfigWrap(config), engine, tokenizer, None, dataset_cls=object, data_config=DictConfigWrap(config.data)
+    )
+    return await loop.run({"temperature": 1.0, "logprobs": True}, **ROW), engine
+
+
+async def test_the_fields_of_the_trainer_are_there_and_aligned(
+    monkeypatch: pytest.MonkeyPatch, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    output, engine = await play(monkeypatch, tokenizer, [SEARCH, ANSWER])
+    fields = output.as_dict()
+    length = len(fields["responses"])
+    for name in ("response_mask", "rollout_log_probs", "action_ids", "answer_mask", "rm_scores"):
+        assert len(fields[name]) == length, name
+    assert fields["rm_scores"].tolist() == [0.0] * (length - 1) + [1.0]
+    assert fields["num_turns"] == 2
+    sampled = fields["responses"][fields["response_mask"].bool()]
+    assert tokenizer.decode(sampled) == SEARCH + ANSWER
+    assert tokenizer.decode(fields["responses"][fields["answer_mask"].bool()]) == ANSWER
+    assert fields["action_ids"].unique().tolist() == [0, 1, 2]
+    assert (fields["rollout_log_probs"][~fields["response_mask"].bool()] == 0).all()
+    extra = fields["extra_fields"]
+    assert (extra["min_global_steps"], extra["max_global_steps"]) == (1, 2)
+    assert extra["reward_extra_info"] == {
+        "acc": 1.0,
+        "num_searches": 1,
+        "status": "answered",
+        "data_source": "capitals",
+    }
+    assert extra["policy_text"] == SEARCH + ANSWER
+    assert len({request["request_id"] for request in engine.requests}) == 1
+
+
+async def test_the_engine_is_asked_to_stop_at_both_tags(
+    monkeypatch: pytest.MonkeyPatch, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    _, engine = await play(monkeypatch, tokenizer, [ANSWER])
+    asked = engine.requests[0]["sampling_params"]
+    assert asked["stop"] == ["</search>", "</answer>"]
+    assert asked["include_stop_str_in_output"] is True
+    assert asked["temperature"] == 1.0
+
+
+async def test_a_failed_search_carries_no_gradient(
+    monkeypatch: pytest.MonkeyPatch, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    output, _ = await play(monkeypatch, tokenizer, [SEARCH], searcher=Searcher(broken=True))
+    fields = output.as_dict()
+    assert fields["response_mask"].sum() == 0
+    assert fields["extra_fields"][TRAJECTORY_KEY]["status"] == "retrieval_failed"
+    assert fields["extra_fields"][TRAJECTORY_KEY]["num_policy"] == len(SEARCH)
+
+
+async def test_a_reward_function_of_the_user_s_own_is_left_to_verl(
+    monkeypatch: pytest.MonkeyPatch, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    output, _ = await play(monkeypatch, tokenizer, [ANSWER], reward_path="mine.py", log_probs=False)
+    assert output.reward_score is None
+    assert "rollout_log_probs" not in output.as_dict()
+
+
+def test_a_search_node_that_is_no_mapping_is_refused() -> None:
+    with pytest.raises(ConfigError, match="search"):
+        agent_loop.search_settings(OmegaConf.create({"search": "search_r1"}))
