@@ -17,13 +17,10 @@ version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/de
   echo "setup_cpu.sh: $PYTHON is not there; install Python 3.11 or set PYTHON to one" >&2
   exit 1
 }
-case "$version" in
-  3.11 | 3.12) ;;
-  *)
-    echo "setup_cpu.sh: the pinned packages need Python 3.11 or 3.12, and $PYTHON is $version; set PYTHON" >&2
-    exit 1
-    ;;
-esac
+if [ "$version" != 3.11 ]; then
+  echo "setup_cpu.sh: the packages are pinned for Python 3.11, and $PYTHON is $version; set PYTHON" >&2
+  exit 1
+fi
 
 for set in "${sets[@]}"; do
   stamp=.venv/.verl-llds-$set
