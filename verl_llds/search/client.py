@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-import httpx
+import aiohttp
 
 from verl_llds.errors import RetrievalError
 from verl_llds.search.protocol import Document
@@ -34,16 +35,24 @@ class Searcher(Protocol):
 
 class _Pool(NamedTuple):
     loop: asyncio.AbstractEventLoop
-    http: httpx.AsyncClient
+    http: aiohttp.ClientSession
     slots: asyncio.Semaphore
+
+
+class _Refused(Exception):
+    """An answer with an error status."""
+
+    def __init__(self, status: int, body: str, retry_after: str) -> None:
+        super().__init__(f"HTTP {status}, {body!r}")
+        self.status = status
+        self.retry_after = retry_after
 
 
 class SearchClient:
     """One connection pool to one retriever; share it among all episodes of an event loop."""
 
-    def __init__(self, settings: SearchConfig, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, settings: SearchConfig) -> None:
         self.settings = settings
-        self._transport = transport
         self._pool: _Pool | None = None
 
     def __repr__(self) -> str:
@@ -66,32 +75,30 @@ class SearchClient:
         """Close the pool; a later search opens a new one."""
         pool, self._pool = self._pool, None
         if pool is not None and pool.loop is asyncio.get_running_loop():
-            await pool.http.aclose()
+            await pool.http.close()
 
     def _pool_here(self) -> _Pool:
         loop = asyncio.get_running_loop()
         # A connection works only on the event loop that opened it.
         if self._pool is None or self._pool.loop is not loop:
-            limits = httpx.Limits(max_connections=self.settings.max_concurrency)
-            http = httpx.AsyncClient(timeout=None, limits=limits, transport=self._transport, trust_env=False)
+            connector = aiohttp.TCPConnector(limit=self.settings.max_concurrency)
+            timeout = aiohttp.ClientTimeout(total=self.settings.timeout_s)
+            http = aiohttp.ClientSession(connector=connector, timeout=timeout)
             self._pool = _Pool(loop, http, asyncio.Semaphore(self.settings.max_concurrency))
         return self._pool
 
-    async def _post(self, http: httpx.AsyncClient, body: dict[str, object]) -> Any:
+    async def _post(self, http: aiohttp.ClientSession, body: dict[str, object]) -> Any:
         cause: Exception | None = None
         for attempt in range(self.settings.max_attempts):
             if attempt:
                 await asyncio.sleep(self._wait_s(attempt, cause))
             try:
-                # Around the whole attempt: httpx counts each chunk anew, so a trickle would never time out.
-                response = await asyncio.wait_for(http.post(self.settings.url, json=body), self.settings.timeout_s)
-                response.raise_for_status()
-                return response.json()
-            except httpx.HTTPStatusError as error:
+                return await self._attempt(http, body)
+            except _Refused as error:
                 cause = error
-                if error.response.status_code not in _RETRIED_STATUS:
+                if error.status not in _RETRIED_STATUS:
                     break
-            except (httpx.RequestError, asyncio.TimeoutError) as error:
+            except (aiohttp.ClientError, asyncio.TimeoutError) as error:
                 cause = error
             except ValueError as error:
                 cause = error
@@ -101,21 +108,27 @@ class SearchClient:
             "Is search.url where a retriever listens? `retriever-server serve --index DIR` starts one"
         ) from cause
 
+    async def _attempt(self, http: aiohttp.ClientSession, body: dict[str, object]) -> Any:
+        async with http.post(self.settings.url, json=body) as response:
+            content = await response.read()
+            if response.status >= 300:
+                text = content[:200].decode(errors="replace")
+                raise _Refused(response.status, text, response.headers.get("Retry-After", ""))
+            return json.loads(content)
+
     def _wait_s(self, attempt: int, cause: Exception | None) -> float:
         """Return the seconds to wait: the server's Retry-After if it sent one, else doubling, with jitter."""
         # Jitter keeps a rollout's workers from returning in step.
-        if isinstance(cause, httpx.HTTPStatusError):
-            asked = cause.response.headers.get("Retry-After", "")
-            if asked.isdecimal():
-                return min(float(asked), self.settings.timeout_s) * random.uniform(1.0, 1.25)
+        if isinstance(cause, _Refused) and cause.retry_after.isdecimal():
+            return min(float(cause.retry_after), self.settings.timeout_s) * random.uniform(1.0, 1.25)
         return _FIRST_BACKOFF_S * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS) * random.uniform(0.5, 1.0)
 
     def _why(self, cause: Exception | None) -> str:
-        if isinstance(cause, httpx.HTTPStatusError):
-            return f"HTTP {cause.response.status_code}, {cause.response.text[:200]!r}"
+        if isinstance(cause, _Refused):
+            return str(cause)
         if isinstance(cause, asyncio.TimeoutError):
             return f"no answer within search.timeout_s={self.settings.timeout_s}"
-        return repr(cause)
+        return f"{type(cause).__name__}: {cause}"
 
     def _documents(self, answer: Any) -> list[Document]:
         try:
