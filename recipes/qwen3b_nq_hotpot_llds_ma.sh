@@ -40,12 +40,12 @@ need() { # what is missing, what to do
 }
 if ! "$PYTHON" -c 'import verl_llds' 2>/dev/null; then
   need "this project in $PYTHON" \
-    "pip install --no-deps -r requirements/gpu.txt && pip install --no-deps -e . (or set PYTHON)"
+    "install as README.md says under On GPUs, or set PYTHON"
   exit 1
 fi
 [ "$NUM_GPUS" -gt 0 ] || need "a GPU (nvidia-smi lists none)" "run on a machine with GPUs, or set NUM_GPUS"
 "$PYTHON" -c 'import importlib.metadata as m; m.version("vllm")' 2>/dev/null ||
-  need "vllm" "pip install --no-deps -r requirements/gpu.txt"
+  need "vllm" "install requirements/gpu.txt as README.md says under On GPUs"
 "$PYTHON" -c 'import flash_attn' 2>/dev/null ||
   need "flash-attn" "pip install --no-deps --no-build-isolation flash-attn==2.8.3"
 for file in train test; do
