@@ -20,7 +20,7 @@ def test_a_working_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("algorithm.llds.coef=-1", "llds.coef must be finite and not negative, got -1"),
         ("algorithm.llds.gate=turn", "llds.gate must be one of action, response, token"),
-        ("actor_rollout_ref.actor.ppo_mini_batch_size=24", "one update per rollout"),
+        ("actor_rollout_ref.actor.ppo_mini_batch_size=20", "one update per rollout"),
         ("search.url=localhost", "search.url must be an http:// or https:// address"),
         ("search.topk=0", "search.topk"),
         ("+search.top_k=3", "search has no setting top_k"),
