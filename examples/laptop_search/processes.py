@@ -47,23 +47,32 @@ class Run:
         return subprocess.run(list(command), env={**os.environ, **(env or {}), MARK: self.mark}).returncode
 
     def end_all(self) -> None:
-        """Ask every marked process to end, wait, and kill those that do not."""
+        """Ask every process of this run to end, wait, and kill those that do not."""
+        known: set[psutil.Process] = set()
         for send in (psutil.Process.terminate, psutil.Process.kill):
-            alive = list(self._alive())
-            for process in alive:
+            known = {process for process in known | self._alive() if process.is_running()}
+            for process in known:
                 try:
                     send(process)
                 except psutil.NoSuchProcess:
                     continue
-            psutil.wait_procs(alive, timeout=_GRACE_S)
+            psutil.wait_procs(known, timeout=_GRACE_S)
 
-    def _alive(self) -> Iterator[psutil.Process]:
+    def _alive(self) -> set[psutil.Process]:
+        """Return the marked processes and all that descend from them.
+
+        A process that changes its title, as Ray's agents do, may overwrite its environment and the mark in it; it
+        is found through its parent, hence before any of them is ended.
+        """
+        found: set[psutil.Process] = set()
         for process in psutil.process_iter():
             try:
                 if process.pid != os.getpid() and process.environ().get(MARK) == self.mark:
-                    yield process
+                    found.add(process)
+                    found.update(process.children(recursive=True))
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
+        return found
 
 
 @contextmanager

@@ -63,6 +63,24 @@ def test_a_signal_ends_the_run_and_its_processes(number: signal.Signals, tmp_pat
     assert marked(mark) == []
 
 
+def test_a_descendant_that_lost_the_mark_is_ended_too(tmp_path: Path) -> None:
+    """Ray's agents overwrite their environment with their title."""
+    pid_file = tmp_path / "pid"
+    script = (
+        "import pathlib, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], env={}, "
+        "start_new_session=True)\n"
+        f"pathlib.Path({str(pid_file)!r}).write_text(str(child.pid)); time.sleep(600)\n"
+    )
+    with own_processes() as run:
+        run.start([sys.executable, "-c", script], log=tmp_path / "log")
+        deadline = time.monotonic() + 20
+        while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        child = psutil.Process(int(pid_file.read_text()))
+    assert not child.is_running()
+
+
 def test_the_bar_follows_a_file_that_grows(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
     writer = (
