@@ -59,7 +59,7 @@ def prepare(run: Run, out: Path, overrides: Sequence[str]) -> None:
         _must(run.call([*build, "world", "--out", str(out / "world")]))
     with phase("index: encoding the passages"):
         _must(
-            # One thread is the faster setting for passages this short.
+            # Beside other work, two threads waiting for each other took three times the CPU time.
             run.call(
                 [
                     _script("retriever-server"),
