@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verl_llds.loss.llds import count_preserved_tokens, llds_penalty
-from verl_llds.settings import Gate, LLDSConfig
+from verl_llds.settings import Gate, LLDSConfig, Normalizer, Preserve
 
 
 @dataclass
@@ -35,14 +35,38 @@ class Row:
     """One response."""
 
     advantage: float
+    is_correct: bool
     spans: list[Span]
 
+    def is_preserved(self, preserve: str) -> bool:
+        """An advantage of less than a millionth is rounding of 0."""
+        return {
+            "nonnegative": self.advantage > -1e-6,
+            "positive": self.advantage > 1e-6,
+            "correct": self.is_correct,
+        }[preserve]
+
+
+METRICS = (
+    "penalty",
+    "loss",
+    "effective_coef",
+    "open_token_frac",
+    "penalised_token_frac",
+    "displaced_token_frac",
+    "displacement",
+)
 
 # Multiples of 1/16 add without rounding, so that sums of exactly 0 occur and mean it.
 log_probs = st.integers(-64, 0).map(lambda n: n / 16)
 tokens = st.builds(Token, old=log_probs, new=log_probs, is_answer=st.booleans())
 spans = st.builds(Span, is_policy=st.booleans(), tokens=st.lists(tokens, min_size=1, max_size=4))
-rows = st.builds(Row, advantage=st.sampled_from([1.5, 1e-9, 0.0, -0.0, -1e-9, -0.7]), spans=st.lists(spans, max_size=5))
+rows = st.builds(
+    Row,
+    advantage=st.sampled_from([1.5, 1e-9, 0.0, -0.0, -1e-9, -0.7]),
+    is_correct=st.booleans(),
+    spans=st.lists(spans, max_size=5),
+)
 batches = st.lists(rows, min_size=1, max_size=5)
 
 
@@ -57,40 +81,40 @@ def merge_runs(spans: list[Span]) -> list[Span]:
 
 
 def reference(
-    batch: list[Row], gate: str, beta: float, num_preserved: int, dp_size: int
+    batch: list[Row], config: LLDSConfig, beta: float, num_preserved: int, num_policy: int, dp_size: int
 ) -> tuple[dict[str, float], list[list[float]]]:
-    """The four metrics, and the gradient by position, padding excluded."""
-    loss = displacement = 0.0
-    num_open = num_displaced = 0
+    """The metrics, and the gradient by position, padding excluded."""
+
+    def fell(tokens: list[Token]) -> bool:
+        counted = [token for token in tokens if config.answer_in_gate or not token.is_answer]
+        return sum(token.old - token.new - config.tolerance for token in counted) > 0
+
+    norm = num_preserved if config.normalizer == "preserved" else num_policy
+    values = dict.fromkeys(METRICS, 0.0)
     gradients: list[list[float]] = []
     for row in batch:
         gradients.append([])
-        policy = [token for span in row.spans if span.is_policy for token in span.tokens]
-        row_fell = sum(token.old - token.new for token in policy) > 0
+        row_fell = fell([token for span in row.spans if span.is_policy for token in span.tokens])
         for span in row.spans:
-            span_fell = sum(token.old - token.new for token in span.tokens) > 0
+            span_fell = fell(span.tokens)
             for token in span.tokens:
                 gradient = 0.0
-                if span.is_policy and row.advantage >= 0:
-                    is_open = {"token": True, "action": span_fell, "response": row_fell}[gate]
+                if span.is_policy and row.is_preserved(config.preserve):
+                    is_open = {"token": True, "action": span_fell, "response": row_fell}[config.gate]
                     weight = beta if token.is_answer else 1.0
                     delta = token.old - token.new
-                    num_open += is_open
-                    num_displaced += delta > 0
-                    displacement += delta
-                    if is_open and delta > 0:
-                        loss += weight * delta
-                        gradient = -weight
-                gradients[-1].append(gradient * dp_size / num_preserved if num_preserved else 0.0)
-    values = {
-        "actor/llds/penalty": loss,
-        "actor/llds/open_token_frac": num_open,
-        "actor/llds/displaced_token_frac": num_displaced,
-        "actor/llds/displacement": displacement,
-    }
-    if num_preserved == 0:
-        return dict.fromkeys(values, 0.0), gradients
-    return {name: value * dp_size / num_preserved for name, value in values.items()}, gradients
+                    pays = is_open and delta > config.tolerance
+                    values["open_token_frac"] += is_open / num_preserved
+                    values["penalised_token_frac"] += pays / num_preserved
+                    values["displaced_token_frac"] += (delta > 0) / num_preserved
+                    values["displacement"] += delta / num_preserved
+                    values["effective_coef"] += config.coef / norm
+                    if pays:
+                        values["penalty"] += weight * (delta - config.tolerance) / norm
+                        gradient = -weight / norm
+                gradients[-1].append(gradient * dp_size)
+    values["loss"] = config.coef * values["penalty"]
+    return {f"actor/llds/{name}": value * dp_size for name, value in values.items()}, gradients
 
 
 @pytest.mark.parametrize("gate", [gate.value for gate in Gate])
@@ -102,6 +126,10 @@ def reference(
     elsewhere=st.integers(0, 7),
     dp_size=st.integers(1, 4),
     explicit_ids=st.booleans(),
+    preserve=st.sampled_from([preserve.value for preserve in Preserve]),
+    normalizer=st.sampled_from([normalizer.value for normalizer in Normalizer]),
+    tolerance=st.sampled_from([0.0, 0.125, 1.0]),
+    answer_in_gate=st.booleans(),
 )
 def test_agrees_with_the_formulas(
     gate: str,
@@ -111,7 +139,21 @@ def test_agrees_with_the_formulas(
     elsewhere: int,
     dp_size: int,
     explicit_ids: bool,
+    preserve: str,
+    normalizer: str,
+    tolerance: float,
+    answer_in_gate: bool,
 ) -> None:
+    config = LLDSConfig(
+        coef=0.3,
+        gate=gate,
+        preserve=preserve,
+        answer_weight=1.0 if beta is None else beta,
+        # Without a mask there is no answer to leave out.
+        answer_in_gate=answer_in_gate or beta is None,
+        tolerance=tolerance,
+        normalizer=normalizer,
+    )
     width = padding + max(sum(len(span.tokens) for span in row.spans) for row in batch)
     # What lies at padding must not matter: an open gate with a large displacement, were it not masked.
     old = torch.full((len(batch), width), 50.0, dtype=torch.float64)
@@ -121,6 +163,7 @@ def test_agrees_with_the_formulas(
     answer = torch.zeros_like(mask)
     ids = torch.zeros(len(batch), width, dtype=torch.int64)
     num_preserved = elsewhere
+    num_policy = 2 * elsewhere
     for i, row in enumerate(batch):
         k = 0
         for number, span in enumerate(row.spans, start=1):
@@ -129,9 +172,12 @@ def test_agrees_with_the_formulas(
                 mask[i, k], answer[i, k] = span.is_policy, token.is_answer
                 if span.is_policy:
                     advantages[i, k], ids[i, k] = row.advantage, number
-                    num_preserved += row.advantage >= 0
+                    num_policy += 1
+                    num_preserved += row.is_preserved(preserve)
                 k += 1
-    assert int(count_preserved_tokens(advantages, mask)) + elsewhere == num_preserved
+    correct = torch.tensor([row.is_correct for row in batch])
+    counted = count_preserved_tokens(advantages, mask, preserve=Preserve(preserve), correct=correct)
+    assert int(counted) + elsewhere == num_preserved
     new.requires_grad_()
 
     penalty, metrics = llds_penalty(
@@ -140,15 +186,18 @@ def test_agrees_with_the_formulas(
         advantages=advantages,
         response_mask=mask,
         num_preserved_tokens=num_preserved,
-        settings=LLDSConfig(gate=gate, answer_weight=1.0 if beta is None else beta),
+        num_policy_tokens=num_policy,
+        settings=config,
+        correct=correct,
         action_ids=ids if explicit_ids else None,
         answer_mask=None if beta is None else answer,
         dp_size=dp_size,
     )
     penalty.backward()
 
-    seen = batch if explicit_ids else [Row(row.advantage, merge_runs(row.spans)) for row in batch]
-    expected, gradients = reference(seen, gate, 1.0 if beta is None else beta, num_preserved, dp_size)
+    seen = batch if explicit_ids else [replace(row, spans=merge_runs(row.spans)) for row in batch]
+    beta = 1.0 if beta is None else beta
+    expected, gradients = reference(seen, config, beta, num_preserved, num_policy, dp_size)
     assert penalty.item() == pytest.approx(expected["actor/llds/penalty"], rel=1e-12, abs=1e-12)
     assert metrics == pytest.approx(expected, rel=1e-12, abs=1e-12)
     assert new.grad is not None

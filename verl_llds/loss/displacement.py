@@ -56,7 +56,15 @@ def masked_displacement(old_log_prob: Tensor, log_prob: Tensor, mask: Tensor) ->
     return old - new
 
 
-def gate_weights(displacement: Tensor, action_ids: Tensor, mask: Tensor, gate: Gate) -> Tensor:
+def gate_weights(
+    displacement: Tensor,
+    action_ids: Tensor,
+    mask: Tensor,
+    gate: Gate,
+    *,
+    counted: Tensor | None = None,
+    tolerance: float = 0.0,
+) -> Tensor:
     """Return 1 on the tokens the penalty is open on, else 0; no gradient flows through it.
 
     A sum of exactly 0 leaves the gate closed.
@@ -67,6 +75,8 @@ def gate_weights(displacement: Tensor, action_ids: Tensor, mask: Tensor, gate: G
         mask: ``[B, T]`` bool, the tokens that count; the result is 0 elsewhere.
         gate: ``TOKEN`` opens the whole mask; ``RESPONSE`` a row, and ``ACTION`` an action, whose displacement
             sums to more than 0 over the mask.
+        counted: ``[B, T]`` bool, the tokens whose displacement enters the sums; default ``mask``.
+        tolerance: nats taken off each counted token before the sum.
 
     Returns:
         ``[B, T]`` in the type of ``displacement``.
@@ -74,7 +84,8 @@ def gate_weights(displacement: Tensor, action_ids: Tensor, mask: Tensor, gate: G
     if gate is Gate.TOKEN:
         return mask.to(displacement.dtype)
     spans = action_ids if gate is Gate.ACTION else torch.zeros_like(action_ids)
-    fallen = torch.where(mask, displacement.detach(), 0.0).double()
+    counted = mask if counted is None else mask & counted
+    fallen = torch.where(counted, displacement.detach().double() - tolerance, 0.0)
     # T + 1 columns hold any numbering, without asking the device for the largest id.
     sums = fallen.new_zeros(fallen.shape[0], fallen.shape[1] + 1).scatter_add(1, spans, fallen)
     return (mask & (sums.gather(1, spans) > 0)).to(displacement.dtype)

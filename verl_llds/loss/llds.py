@@ -11,12 +11,13 @@ Where this differs from the authors' code, it follows the paper:
 
 * N counts preserved tokens only, and over the whole mini-batch, all micro-batches and ranks. The authors
   divide by all policy tokens of a micro-batch, so their effective coefficient follows the share of responses
-  with an advantage >= 0.
+  with an advantage >= 0. ``normalizer=all`` divides by all policy tokens, of the whole mini-batch.
 * The coefficient and the answer weight are two factors; the authors take the lesser of the two on the answer.
 * ``answer_mask`` is 1 **on** the answer; theirs is 0 there.
 
-One choice is ours: the hinge is relu, whose gradient at a displacement of exactly 0 is 0. The gradients of
-``maximum`` and ``clamp`` at that tie are not, and would push on tokens whose likelihood did not fall.
+Choices of ours: the hinge is relu, whose gradient at a displacement of exactly 0 is 0. The gradients of
+``maximum`` and ``clamp`` at that tie are not, and would push on tokens whose likelihood did not fall. And an
+advantage counts as >= 0 from -1e-6 on, because a reward minus the mean of equal rewards need not be exactly 0.
 """
 
 from __future__ import annotations
@@ -26,23 +27,54 @@ from torch import Tensor
 
 from verl_llds.errors import ConfigError
 from verl_llds.loss.displacement import action_ids_from_mask, gate_weights, masked_displacement
-from verl_llds.settings import LLDSConfig
+from verl_llds.settings import Gate, LLDSConfig, Normalizer, Preserve
+
+ADVANTAGE_TOLERANCE = 1e-6
 
 
-def preserved_mask(advantages: Tensor, response_mask: Tensor) -> Tensor:
+def preserved_mask(
+    advantages: Tensor,
+    response_mask: Tensor,
+    *,
+    preserve: Preserve = Preserve.NONNEGATIVE,
+    correct: Tensor | None = None,
+) -> Tensor:
     """Return the policy tokens of the preserving set, ``[B, T]`` bool.
 
-    The set holds the responses with an advantage >= 0, so also those of a group whose rewards are all equal.
+    Args:
+        advantages: ``[B, T]``.
+        response_mask: ``[B, T]``, true (or 1) on tokens the policy generated.
+        preserve: which responses the set holds.
+        correct: ``[B]`` bool, the responses with a correct answer; read by ``CORRECT``.
+
+    Raises:
+        ConfigError: the set is that of the correct responses, and which ones are is not given.
     """
-    return response_mask.bool() & (advantages >= 0)
+    policy = response_mask.bool()
+    if preserve is Preserve.NONNEGATIVE:
+        return policy & (advantages >= -ADVANTAGE_TOLERANCE)
+    if preserve is Preserve.POSITIVE:
+        return policy & (advantages > ADVANTAGE_TOLERANCE)
+    if correct is None:
+        raise ConfigError(
+            "llds.preserve=correct needs each trajectory's reward, which this batch does not hold: "
+            "use preserve=nonnegative or preserve=positive"
+        )
+    return policy & correct[:, None]
 
 
-def count_preserved_tokens(advantages: Tensor, response_mask: Tensor) -> Tensor:
+def count_preserved_tokens(
+    advantages: Tensor,
+    response_mask: Tensor,
+    *,
+    preserve: Preserve = Preserve.NONNEGATIVE,
+    correct: Tensor | None = None,
+) -> Tensor:
     """Return the number of policy tokens of the preserving set, a 0-dim int64 tensor.
 
     Its sum over the micro-batches and ranks of a mini-batch is what `llds_penalty` divides by.
     """
-    return preserved_mask(advantages, response_mask).sum()
+    return preserved_mask(advantages, response_mask, preserve=preserve, correct=correct).sum()
 
 
 def llds_penalty(
@@ -53,8 +85,11 @@ def llds_penalty(
     response_mask: Tensor,
     num_preserved_tokens: int,
     settings: LLDSConfig,
+    num_policy_tokens: int | None = None,
     action_ids: Tensor | None = None,
     answer_mask: Tensor | None = None,
+    correct: Tensor | None = None,
+    valid_searches: float | None = None,
     dp_size: int = 1,
 ) -> tuple[Tensor, dict[str, float]]:
     """Return this micro-batch's share of L, **not** multiplied by ``settings.coef``, and its metrics.
@@ -69,10 +104,12 @@ def llds_penalty(
         advantages: ``[B, T]``, the same on all policy tokens of a row; ignored off-policy.
         response_mask: ``[B, T]``, true (or 1) on tokens the policy generated.
         num_preserved_tokens: `count_preserved_tokens` of the mini-batch over all micro-batches and ranks.
-        settings: ``gate`` and ``answer_weight`` are read.
+        settings: every field but ``coef`` is read here; ``coef`` only for a metric.
+        num_policy_tokens: policy tokens of the mini-batch, all micro-batches and ranks; read by ``normalizer=all``.
         action_ids: ``[B, T]`` int64, see `gate_weights`. Default: the runs of ``response_mask``.
-        answer_mask: ``[B, T]``, 1 on the tokens of the final answer, tags included. They keep counting in the
-            gate's sum, as in the paper.
+        answer_mask: ``[B, T]``, 1 on the tokens of the final answer, tags included.
+        correct: ``[B]`` bool, see `preserved_mask`.
+        valid_searches: mean number of valid searches of the step's trajectories; read by adaptive answer weights.
         dp_size: number of data-parallel ranks.
 
     Returns:
@@ -82,36 +119,66 @@ def llds_penalty(
         policy tokens of the preserving set, they are:
 
         * ``actor/llds/penalty``: L;
+        * ``actor/llds/loss``: coef * L, what is added to the base loss;
+        * ``actor/llds/effective_coef``: the coefficient of the penalty's mean over preserved tokens, ``coef``
+          itself unless ``normalizer=all`` dilutes it; 0 if nothing is preserved;
         * ``actor/llds/open_token_frac``: fraction of preserved tokens under an open gate;
+        * ``actor/llds/penalised_token_frac``: fraction of preserved tokens that pay, whatever their weight;
         * ``actor/llds/displaced_token_frac``: fraction of preserved tokens whose likelihood fell;
         * ``actor/llds/displacement``: mean of ``old_log_prob - log_prob`` over preserved tokens, positive if
           their likelihood fell.
 
     Raises:
-        ConfigError: ``settings.answer_weight`` is not 1 and there is no ``answer_mask`` to apply it to.
+        ConfigError: the settings ask for something the batch does not hold: an answer mask, rewards, the number
+            of valid searches, or the number of policy tokens.
     """
-    if answer_mask is None and settings.answer_weight != 1:
+    if answer_mask is None and settings.needs_answer_mask:
         raise ConfigError(
-            f"llds.answer_weight is {settings.answer_weight!r} but the batch has no answer_mask: "
-            "use an agent loop that returns one, or set llds.answer_weight to 1"
+            f"llds.answer_weight={settings.answer_weight} with answer_in_gate={settings.answer_in_gate} needs an "
+            "answer_mask, which this batch does not hold: use an agent loop that returns one (search=search_r1), "
+            "or answer_weight=1 and answer_in_gate=true"
         )
-    preserved = preserved_mask(advantages, response_mask)
+    preserved = preserved_mask(advantages, response_mask, preserve=Preserve(settings.preserve), correct=correct)
     displacement = masked_displacement(old_log_prob, log_prob, preserved)
-    if action_ids is None:
-        action_ids = action_ids_from_mask(response_mask)
-    gate = gate_weights(displacement, action_ids, preserved, settings.gate_kind)
-    hinge = gate * torch.relu(displacement)
+    gate = gate_weights(
+        displacement,
+        action_ids_from_mask(response_mask) if action_ids is None else action_ids,
+        preserved,
+        Gate(settings.gate),
+        counted=None if settings.answer_in_gate or answer_mask is None else ~answer_mask.bool(),
+        tolerance=settings.tolerance,
+    )
+    # relu(0 - tolerance) off the mask is 0, as the tolerance is not negative.
+    hinge = gate * torch.relu(displacement - settings.tolerance)
+    paying = hinge.detach() > 0
     if answer_mask is not None:
-        hinge = torch.where(answer_mask.bool(), settings.answer_weight * hinge, hinge)
+        hinge = torch.where(answer_mask.bool(), settings.answer_weight_at(valid_searches) * hinge, hinge)
 
-    scale = dp_size / num_preserved_tokens if num_preserved_tokens else 0.0
-    total = hinge.sum()
-    sums = {
-        "actor/llds/penalty": total.detach(),
-        "actor/llds/open_token_frac": gate.sum(),
-        "actor/llds/displaced_token_frac": (displacement > 0).sum(),
-        "actor/llds/displacement": displacement.detach().sum(),
-    }
+    scale = _scale(num_preserved_tokens, dp_size)
+    loss_scale = scale if settings.normalizer == Normalizer.PRESERVED.value else _all_scale(num_policy_tokens, dp_size)
+    penalty = hinge.sum() * loss_scale
+    counts = torch.stack([preserved.sum(), (gate > 0).sum(), paying.sum(), (displacement > 0).sum()])
     # One transfer from the device, not one per metric.
-    values = torch.stack([value.double() for value in sums.values()]).tolist()
-    return total * scale, {name: value * scale for name, value in zip(sums, values, strict=True)}
+    sums = torch.cat([torch.stack([penalty.detach(), displacement.detach().sum()]).double(), counts.double()]).tolist()
+    return penalty, {
+        "actor/llds/penalty": sums[0],
+        "actor/llds/loss": settings.coef * sums[0],
+        "actor/llds/effective_coef": settings.coef * sums[2] * loss_scale,
+        "actor/llds/open_token_frac": sums[3] * scale,
+        "actor/llds/penalised_token_frac": sums[4] * scale,
+        "actor/llds/displaced_token_frac": sums[5] * scale,
+        "actor/llds/displacement": sums[1] * scale,
+    }
+
+
+def _scale(num_tokens: int, dp_size: int) -> float:
+    return dp_size / num_tokens if num_tokens else 0.0
+
+
+def _all_scale(num_policy_tokens: int | None, dp_size: int) -> float:
+    if num_policy_tokens is None:
+        raise ConfigError(
+            "llds.normalizer=all divides by the mini-batch's policy tokens, whose number is not given: "
+            "pass num_policy_tokens, or use normalizer=preserved"
+        )
+    return _scale(num_policy_tokens, dp_size)
