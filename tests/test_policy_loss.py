@@ -23,13 +23,8 @@ from verl.workers.utils.losses import ppo_loss
 from verl_llds.errors import ConfigError, PluginError
 from verl_llds.loss import policy_loss
 from verl_llds.loss.llds import count_preserved_tokens, llds_penalty
-from verl_llds.loss.policy_loss import (
-    NUM_PRESERVED_KEY,
-    LLDSPolicyLossConfig,
-    LossContext,
-    WithLLDSContext,
-    llds_policy_loss,
-)
+from verl_llds.loss.micro_batch import NUM_PRESERVED_KEY, WithLLDSContext
+from verl_llds.loss.policy_loss import LLDSPolicyLossConfig, LossContext, llds_policy_loss
 from verl_llds.settings import LLDSConfig
 
 PROMPTS = (3, 1, 4, 2)
@@ -122,7 +117,7 @@ def evaluate(actor: Any, rows: Rows, mini_batch: Rows | None = None) -> tuple[Te
         "log_probs": whole_sequence(rows, log_probs),
         "entropy": whole_sequence(rows, [row["entropy"] for row in rows]),
     }
-    loss_fn = WithLLDSContext(partial(ppo_loss, config=actor))
+    loss_fn = WithLLDSContext(partial(ppo_loss, config=actor), getattr(actor.policy_loss, "llds", LLDSConfig()))
     loss, metrics = loss_fn(model_output=output, data=make_data(rows, mini_batch or rows))
     loss.backward()
     gradients = [value.grad for value in log_probs if value.grad is not None]
@@ -225,10 +220,10 @@ def seen_context(data: TensorDict) -> LossContext:
     seen = []
 
     def loss_fn(**kwargs: Any) -> tuple[Tensor, dict[str, Any]]:
-        seen.append(policy_loss._context.get())
+        seen.append(policy_loss.current.get())
         return torch.zeros(()), {}
 
-    WithLLDSContext(loss_fn)(model_output={}, data=data)
+    WithLLDSContext(loss_fn, LLDSConfig())(model_output={}, data=data)
     (context,) = seen
     assert context is not None
     return context
@@ -264,8 +259,8 @@ def test_the_context_ends_with_the_call_even_if_it_fails(rows: Rows) -> None:
         raise RuntimeError("no memory")
 
     with pytest.raises(RuntimeError, match="no memory"):
-        WithLLDSContext(loss_fn)(model_output={}, data=make_data(rows, rows))
-    assert policy_loss._context.get() is None
+        WithLLDSContext(loss_fn, LLDSConfig())(model_output={}, data=make_data(rows, rows))
+    assert policy_loss.current.get() is None
 
 
 @pytest.mark.parametrize(
