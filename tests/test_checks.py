@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from transformers import MixtralConfig, Qwen2Config
 
-from verl_llds.checks import check_chat_template, check_config, check_retriever
+from verl_llds.checks import cautions, check_chat_template, check_config, check_experts, check_retriever
 from verl_llds.errors import ConfigError, RetrievalError
 from verl_llds.search.settings import SearchConfig
 
@@ -18,11 +20,15 @@ def make_config(*dotlist: str) -> DictConfig:
             "algorithm": {"rollout_correction": {"bypass_mode": False}},
             "data": {"train_batch_size": 512},
             "actor_rollout_ref": {
+                "model": {"path": "model"},
                 "actor": {
+                    "strategy": "fsdp2",
+                    "clip_ratio_c": 1e6,
+                    "megatron": {"router_replay": {"mode": "disabled"}},
                     "ppo_mini_batch_size": 64,
                     "ppo_epochs": 1,
                     "policy_loss": {"loss_mode": "llds", "llds": {"coef": 0.2}},
-                }
+                },
             },
         }
     )
@@ -97,3 +103,60 @@ def test_a_retriever_that_is_not_there_is_named_with_the_remedy() -> None:
         check_retriever(SearchConfig(url="http://127.0.0.1:9/retrieve"))
     assert "http://127.0.0.1:9/retrieve" in str(caught.value)
     assert "retriever-server serve" in str(caught.value)
+
+
+@pytest.fixture
+def mixture(tmp_path: Path) -> str:
+    """A directory with the configuration of a mixture of eight experts."""
+    MixtralConfig(num_local_experts=8).save_pretrained(tmp_path)
+    return f"actor_rollout_ref.model.path={tmp_path}"
+
+
+MEGATRON = "actor_rollout_ref.actor.strategy=megatron"
+
+
+@pytest.mark.parametrize("overrides", [(), (MEGATRON,)])
+def test_a_mixture_of_experts_without_router_replay_is_refused(mixture: str, overrides: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"mixture of 8 experts .*router_replay\.mode=R2"):
+        check_experts(make_config(mixture, *overrides))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (MEGATRON, "actor_rollout_ref.actor.megatron.router_replay.mode=R2"),
+        ("actor_rollout_ref.actor.policy_loss.llds.coef=0",),
+        ("actor_rollout_ref.actor.policy_loss.loss_mode=vanilla",),
+    ],
+)
+def test_a_mixture_of_experts_passes_where_nothing_is_amiss(mixture: str, overrides: tuple[str, ...]) -> None:
+    check_experts(make_config(mixture, *overrides))
+
+
+def test_a_dense_model_passes(tmp_path: Path) -> None:
+    Qwen2Config().save_pretrained(tmp_path)
+    check_experts(make_config(f"actor_rollout_ref.model.path={tmp_path}"))
+
+
+def test_a_model_that_would_have_to_be_fetched_is_left_to_the_trainer() -> None:
+    check_experts(make_config("actor_rollout_ref.model.path=org/of-the-hub"), local_only=True)
+
+
+def test_nothing_to_warn_of() -> None:
+    assert cautions(make_config()) == []
+
+
+def test_more_than_one_epoch_of_a_stale_anchor_is_warned_of() -> None:
+    (caution,) = cautions(make_config("actor_rollout_ref.actor.ppo_epochs=2"))
+    assert "actor_rollout_ref.actor.ppo_epochs=2" in caution
+    assert not cautions(
+        make_config("actor_rollout_ref.actor.ppo_epochs=2", "actor_rollout_ref.actor.policy_loss.llds.coef=0")
+    )
+
+
+def test_dual_clip_is_warned_of_where_the_faithful_baseline_is_asked_for() -> None:
+    config = make_config("actor_rollout_ref.actor.clip_ratio_c=3.0")
+    (caution,) = cautions(config)
+    assert "clip_ratio_c=3.0" in caution
+    assert "grpo_guarded" in caution
+    assert cautions(config, faithful=False) == []

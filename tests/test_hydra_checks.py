@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import resources
+
 import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from verl_llds.compose import compose_run, describe_run, reason, validate_run
 from verl_llds.hydra_checks import CheckRun
@@ -24,6 +28,14 @@ def test_a_working_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
         ("search.url=localhost", "search.url must be an http:// or https:// address"),
         ("search.topk=0", "search.topk"),
         ("+search.top_k=3", "search has no setting top_k"),
+        ("algorithm.llds.preserve=all", "llds.preserve must be one of nonnegative, positive, correct"),
+        ("algorithm.llds.answer_weight=adaptive", "llds.answer_weight must be one of paper, authors"),
+        ("algorithm.llds.normalizer=mean", "llds.normalizer must be one of preserved, all"),
+        ("algorithm.llds.tolerance=-1", "llds.tolerance must be finite and not negative"),
+        ("+algorithm.llds.lambda=1", "lambda"),
+        ("diagnostics.probe_every=-1", "diagnostics.probe_every"),
+        ("diagnostics.on_phase.decay=panic", "diagnostics.on_phase"),
+        ("+diagnostics.phases.windows=3", "windows"),
     ],
 )
 def test_a_setting_that_cannot_work_ends_the_process(
@@ -35,6 +47,44 @@ def test_a_setting_that_cannot_work_ends_the_process(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("verl-llds: ")
     assert said in line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("algorithm=grpo", "actor_rollout_ref.actor.clip_ratio_c=3.0"), "clip_ratio_c=3.0"),
+        (("actor_rollout_ref.actor.ppo_epochs=2",), "ppo_epochs=2"),
+    ],
+)
+def test_a_setting_that_may_surprise_is_warned_of(
+    overrides: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = compose_run([*GOOD, *overrides])
+    CheckRun(faithful=True).on_run_start(config)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("verl-llds: warning: ")
+    assert said in line
+
+
+def test_the_guarded_baseline_keeps_the_defaults_of_verl(capsys: pytest.CaptureFixture[str]) -> None:
+    guarded = compose_run(["algorithm=grpo_guarded"])
+    stock = compose_run(["actor_rollout_ref.rollout.n=5"])
+    assert guarded.actor_rollout_ref.actor == stock.actor_rollout_ref.actor
+    assert guarded.actor_rollout_ref.actor.clip_ratio_c == 3.0
+    CheckRun(faithful=False).on_run_start(guarded)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("name", "faithful"), [("grpo", True), ("grpo_guarded", False)])
+def test_which_baseline_is_faithful(name: str, faithful: bool) -> None:
+    file = resources.files("verl_llds.config") / "algorithm" / f"{name}.yaml"
+    callbacks = OmegaConf.create(file.read_text(encoding="utf-8")).hydra.callbacks
+    assert instantiate(callbacks.verl_llds_checks).faithful is faithful
+
+
+def test_the_paper_s_baseline_has_no_dual_clip_in_effect() -> None:
+    actor = compose_run(["algorithm=grpo"]).actor_rollout_ref.actor
+    assert (actor.clip_ratio_c, actor.entropy_coeff, actor.policy_loss.loss_mode) == (1e6, 0.001, "vanilla")
 
 
 @pytest.mark.parametrize("name", ["laptop_llds", "qwen3b_nq_hotpot_llds_ma"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,11 @@ from omegaconf import DictConfig
 from verl_llds.errors import ConfigError
 from verl_llds.search.client import SearchClient
 from verl_llds.search.settings import SearchConfig
+
+FAITHFUL_CLIP_RATIO_C = 100.0
+"""Dual clip from here on is out of reach: the authors' code clamps the ratio at 100."""
+
+_EXPERT_FIELDS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
 def check_config(config: DictConfig) -> None:
@@ -36,6 +42,66 @@ def check_config(config: DictConfig) -> None:
             "rollout, in which no likelihood has moved and LLDS is zero: make the mini-batch smaller "
             "(the paper makes 10 updates per rollout)"
         )
+
+
+def cautions(config: DictConfig, *, faithful: bool = True) -> list[str]:
+    """Return one line for each setting that works, but not as its user may expect.
+
+    Args:
+        config: the composed run.
+        faithful: whether the baseline of the paper was asked for, rather than verl's current defaults.
+    """
+    actor = config.actor_rollout_ref.actor
+    found = []
+    if actor.policy_loss.get("loss_mode") == "llds" and actor.policy_loss.llds.coef > 0 and actor.ppo_epochs > 1:
+        found.append(
+            f"actor_rollout_ref.actor.ppo_epochs={actor.ppo_epochs}: from the second epoch on, LLDS holds the policy "
+            "to log-probabilities that are a whole epoch old, so displacement and penalty grow with each; the paper "
+            "makes one epoch of ten updates"
+        )
+    if faithful and actor.clip_ratio_c < FAITHFUL_CLIP_RATIO_C:
+        found.append(
+            f"actor_rollout_ref.actor.clip_ratio_c={actor.clip_ratio_c}: dual clip damps the collapse that the "
+            "paper's baseline shows; leave it at this algorithm's 1e6, or choose algorithm=grpo_guarded"
+        )
+    return found
+
+
+def check_experts(config: DictConfig, *, local_only: bool = False) -> None:
+    """Refuse a mixture of experts whose router may choose other experts in the update than it did before.
+
+    The likelihood of a token then falls because another expert spoke, which no penalty on this one can mend.
+
+    Args:
+        config: the composed run.
+        local_only: look at models in local directories alone, and let those pass that would have to be fetched.
+
+    Raises:
+        ConfigError: naming the model and the setting that replays the router's choices.
+    """
+    actor, model = config.actor_rollout_ref.actor, config.actor_rollout_ref.model
+    policy_loss = actor.policy_loss
+    if policy_loss.get("loss_mode") != "llds" or policy_loss.llds.coef == 0:
+        return
+    if local_only and not os.path.isdir(os.path.expanduser(model.path)):
+        return
+    num_experts = _num_experts(os.path.expanduser(model.path), bool(model.get("trust_remote_code", False)))
+    engine = actor.get(actor.strategy)
+    replay = engine.get("router_replay") if engine is not None else None
+    if num_experts > 1 and (replay is None or replay.mode == "disabled"):
+        raise ConfigError(
+            f"{model.path} is a mixture of {num_experts} experts and actor.strategy={actor.strategy} does not replay "
+            "the router's choices, so LLDS cannot reach the expert that lost likelihood: use "
+            "actor_rollout_ref.actor.strategy=megatron with actor.megatron.router_replay.mode=R2, or "
+            "algorithm.llds.coef=0"
+        )
+
+
+def _num_experts(path: str, trust_remote_code: bool) -> int:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code).get_text_config()
+    return max(int(getattr(config, name, None) or 0) for name in _EXPERT_FIELDS)
 
 
 def check_retriever(settings: SearchConfig) -> None:

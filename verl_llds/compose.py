@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
-from verl_llds.checks import check_config
+from verl_llds.checks import check_config, check_experts
+from verl_llds.diagnostics.settings import DiagnosticsConfig
 from verl_llds.errors import LLDSError
 
 
@@ -39,7 +40,9 @@ def validate_run(config: DictConfig) -> None:
     config = OmegaConf.create(config)
     OmegaConf.resolve(config)
     check_config(config)
+    check_experts(config, local_only=True)
     search_settings(config)
+    DiagnosticsConfig.from_mapping(config.get("diagnostics"))
     validate_config(
         config=config,
         use_reference_policy=need_reference_policy(config),
@@ -65,7 +68,7 @@ def describe_run(config: DictConfig) -> str:
         lines.insert(
             3,
             f"llds       {loss.base_loss} + {loss.llds.coef} x penalty, {loss.llds.gate} gate, "
-            f"answer weight {loss.llds.answer_weight}",
+            f"{loss.llds.preserve} preserved, answer weight {loss.llds.answer_weight}",
         )
     if config.get("search") is not None:
         lines.append(f"search     {config.search.url}, top {config.search.topk}, {config.search.max_turns} turns")
@@ -73,10 +76,10 @@ def describe_run(config: DictConfig) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return what to tell a user: our own message where it is the cause, else the error's."""
+    """Return what to tell a user, in one line: our own message where it is the cause, else the error's."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, LLDSError):
             return str(cause)
         cause = cause.__cause__
-    return f"{type(error).__name__}: {error}"
+    return " ".join(f"{type(error).__name__}: {error}".split())

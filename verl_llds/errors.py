@@ -19,3 +19,7 @@ class PluginError(LLDSError, RuntimeError):
 
 class RetrievalError(LLDSError, ConnectionError):
     """The retriever could not be reached, or answered with something that is no result."""
+
+
+class CollapseError(LLDSError, RuntimeError):
+    """The collapse detector reached a phase at which the run was to stop."""

@@ -10,16 +10,21 @@ from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from verl_llds.checks import check_config
+from verl_llds.checks import cautions, check_config, check_experts
 from verl_llds.compose import reason
+from verl_llds.diagnostics.settings import DiagnosticsConfig
 from verl_llds.errors import LLDSError
 
 
 class CheckRun(Callback):  # type: ignore[misc]
     """Hydra callback named by the files in ``config/algorithm``."""
 
+    def __init__(self, faithful: bool = True) -> None:
+        """Take whether the algorithm is the paper's own baseline, with or without LLDS."""
+        self.faithful = faithful
+
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """End the process with one line where a setting of ours cannot work.
+        """End the process with one line where a setting of ours cannot work, and warn where it may surprise.
 
         Hydra turns an exception of a callback into a warning and goes on, hence the exit.
         """
@@ -28,7 +33,11 @@ class CheckRun(Callback):  # type: ignore[misc]
         try:
             instantiate(config.actor_rollout_ref.actor.policy_loss)
             check_config(config)
+            check_experts(config, local_only=True)
             search_settings(config)
+            DiagnosticsConfig.from_mapping(config.get("diagnostics"))
         except (LLDSError, HydraException) as error:
             print(f"verl-llds: {reason(error)}", file=sys.stderr)
             raise SystemExit(1) from error
+        for caution in cautions(config, faithful=self.faithful):
+            print(f"verl-llds: warning: {caution}", file=sys.stderr)

@@ -120,6 +120,8 @@ async def test_the_fields_of_the_trainer_are_there_and_aligned(
         "data_source": "capitals",
     }
     assert extra["policy_text"] == SEARCH + ANSWER
+    found = extra[TRAJECTORY_KEY]
+    assert (found["num_searches"], found["num_asked"], len(found["first_documents"])) == (1, 1, 1)
     assert len({request["request_id"] for request in engine.requests}) == 1
 
 

@@ -13,7 +13,7 @@ from verl_llds.search.trajectory import EpisodeStatus
 
 
 def row(status: str = "answered", **values: Any) -> dict[str, Any]:
-    blank = {"num_searches": 0, "num_invalid": 0, "search_s": [], "num_tokens": 10, "num_policy": 10}
+    blank = {"num_searches": 0, "num_asked": 0, "num_invalid": 0, "search_s": [], "num_tokens": 10, "num_policy": 10}
     return {"status": status, **blank, **values}
 
 
@@ -28,15 +28,25 @@ def test_shares_add_up_to_one(statuses: list[str]) -> None:
 
 def test_means_are_per_trajectory() -> None:
     rows = [
-        row(num_searches=3, num_invalid=1, num_tokens=100, num_policy=40),
+        row(num_searches=3, num_asked=4, num_invalid=1, num_tokens=100, num_policy=40),
         row(num_searches=0, num_invalid=0, num_tokens=20, num_policy=20),
     ]
     metrics = search_metrics(rows)
     assert metrics["search/valid_searches"] == 1.5
+    assert metrics["search/valid_search_ratio"] == 0.75
     assert metrics["search/invalid_actions"] == 0.5
     assert metrics["search/policy_tokens"] == 30
     assert metrics["search/observation_tokens"] == 30
     assert "search/latency_s/p50" not in metrics
+
+
+def test_nobody_searched() -> None:
+    assert "search/valid_search_ratio" not in search_metrics([row(), row()])
+
+
+def test_both_kinds_of_answer_count() -> None:
+    rows = [row("answered"), row("answered_forced"), row("out_of_turns"), row("out_of_tokens")]
+    assert search_metrics(rows)["search/answer_share"] == 0.5
 
 
 @pytest.mark.parametrize(

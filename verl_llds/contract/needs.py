@@ -66,6 +66,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "verl.utils.metric": (
         Need("Metric", "carries the penalty's metrics", takes=("aggregation", "value")),
         Need("AggregationType.SUM", "adds metrics up over micro-batches"),
+        Need("AggregationType.MAX", "reports the largest log-ratio of a mini-batch"),
     ),
     "verl.experimental.agent_loop.agent_loop": (
         Need("register", "registers the agent loop search_r1", takes=("agent_name",)),
@@ -124,7 +125,15 @@ NEEDS: dict[str, tuple[Need, ...]] = {
             body=("VERL_ENGINE_DEVICE",),
         ),
     ),
-    "verl.utils.tensordict_utils": (Need("assign_non_tensor", "adds the count to the batch", takes=("tensor_dict",)),),
+    "verl.workers.utils.padding": (
+        Need("no_padding_2_padding", "lays log-probabilities out by response", takes=("tensor", "data")),
+        Need("response_from_nested", "takes responses out of whole sequences", takes=("tensor", "response_mask")),
+    ),
+    "verl.utils.tensordict_utils": (
+        Need("assign_non_tensor", "adds the count to the batch", takes=("tensor_dict",)),
+        Need("get_non_tensor_data", "reads what the driver says of a batch", takes=("data", "key", "default")),
+    ),
+    "verl.utils.debug": (Need("marked_timer", "times the diagnostics", takes=("name", "timing_raw")),),
     "verl.utils.device": (Need("get_device_id", "places the count for the all-reduce", takes=()),),
     "verl.trainer.ppo.v1": (
         Need("register_trainer", "registers the llds_* trainer modes", takes=("name",)),
@@ -142,6 +151,28 @@ NEEDS: dict[str, tuple[Need, ...]] = {
             body=("role_worker_mapping",),
         ),
         Need("PPOTrainer._compute_advantage", "follows each rollout", takes=("batch", "metrics")),
+        Need(
+            "PPOTrainer._update_actor", "sends the batch to the actor", takes=("batch", "metrics"), body=("extra_info",)
+        ),
+        Need("PPOTrainer.step", "is one training step", takes=("metrics", "timing_raw")),
+        Need("PPOTrainer.on_step_begin", "is where a run is stopped", takes=()),
+        Need(
+            "PPOTrainer._save_checkpoint",
+            "is followed by the diagnostics' state",
+            takes=(),
+            body=("global_steps", "default_local_dir"),
+        ),
+        Need("PPOTrainer._load_checkpoint", "restores a run", takes=(), body=("global_steps", "resume_from_path")),
+        Need(
+            "PPOTrainer._balance_batch",
+            "shows where the data-parallel size is kept",
+            body=("_dispatch_info", "_query_dispatch_info"),
+        ),
+        Need(
+            "PPOTrainer._compute_old_log_prob",
+            "shows how log-probabilities are asked for",
+            body=("extra_info", "actor_rollout_wg", "compute_log_prob"),
+        ),
     ),
     "verl.trainer.ppo.utils": (
         Need("Role.Actor", "is a key of role_worker_mapping"),
@@ -174,6 +205,9 @@ NEEDS: dict[str, tuple[Need, ...]] = {
             "reads the trajectories of a step",
             takes=("keys", "partition_id", "select_fields"),
         ),
+        Need("kv_batch_put", "holds the probe set", takes=("keys", "partition_id", "fields", "tags")),
+        Need("kv_clear", "removes it again", takes=("keys", "partition_id")),
+        Need("KVBatchMeta", "names trajectories to a worker", takes=("partition_id", "keys", "tags", "extra_info")),
     ),
 }
 """By module, everything of verl and of the queue it trains through that this package uses."""

@@ -19,7 +19,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetr
 from verl_llds.reward.qa import exact_match
 from verl_llds.search.client import SearchClient
 from verl_llds.search.episode import run_episode
-from verl_llds.search.protocol import STOP_STRINGS
+from verl_llds.search.protocol import STOP_STRINGS, ActionKind
 from verl_llds.search.settings import SearchConfig
 from verl_llds.search.trajectory import Generation, Trajectory
 
@@ -134,6 +134,8 @@ class SearchAgentLoop(AgentLoopBase):  # type: ignore[misc]
                 TRAJECTORY_KEY: {
                     "status": trajectory.status.value,
                     "num_searches": trajectory.num_searches,
+                    "num_asked": sum(turn.kind == ActionKind.SEARCH for turn in trajectory.turns),
+                    "first_documents": trajectory.first_documents,
                     "num_invalid": sum(turn.kind == "invalid" for turn in trajectory.turns),
                     # A search asked for in the final turn is not made and has no latency.
                     "search_s": [turn.search_s for turn in trajectory.turns if turn.search_s],

@@ -12,13 +12,16 @@ from verl_llds.errors import RetrievalError
 from verl_llds.search.settings import SearchConfig
 from verl_llds.search.trajectory import EpisodeStatus
 
+_ANSWERED = (EpisodeStatus.ANSWERED, EpisodeStatus.ANSWERED_FORCED)
+
 
 def search_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return ``search/*`` for one step.
 
     Args:
-        rows: one record per trajectory: ``status``, ``num_searches``, ``num_invalid``, ``search_s`` (seconds
-            of each search), ``num_tokens`` and ``num_policy`` (response tokens in all and sampled).
+        rows: one record per trajectory: ``status``, ``num_searches`` (answered with passages), ``num_asked``
+            (searches the policy wrote), ``num_invalid``, ``search_s`` (seconds of each search), ``num_tokens`` and
+            ``num_policy`` (response tokens in all and sampled).
 
     Returns:
         Shares of trajectories by status, means per question, and search latencies in seconds.
@@ -28,7 +31,11 @@ def search_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     statuses = Counter(row["status"] for row in rows)
     latencies = sorted(seconds for row in rows for seconds in row["search_s"])
     metrics = {f"search/status/{status.value}": statuses[status.value] / total for status in EpisodeStatus}
+    metrics["search/answer_share"] = sum(metrics[f"search/status/{status.value}"] for status in _ANSWERED)
     metrics["search/valid_searches"] = statistics.fmean(row["num_searches"] for row in rows)
+    asked = sum(row["num_asked"] for row in rows)
+    if asked:
+        metrics["search/valid_search_ratio"] = sum(row["num_searches"] for row in rows) / asked
     metrics["search/invalid_actions"] = statistics.fmean(row["num_invalid"] for row in rows)
     metrics["search/policy_tokens"] = statistics.fmean(row["num_policy"] for row in rows)
     metrics["search/observation_tokens"] = statistics.fmean(row["num_tokens"] - row["num_policy"] for row in rows)

@@ -94,6 +94,11 @@ class Trajectory:
         return sum(turn.kind == ActionKind.SEARCH and bool(turn.documents) for turn in self.turns)
 
     @property
+    def first_documents(self) -> tuple[str, ...]:
+        """Ids of the passages that the first action found; empty if it did not search."""
+        return self.turns[0].documents if self.turns else ()
+
+    @property
     def answer(self) -> str | None:
         """The final answer, or None: what a score reads.
 
