@@ -30,14 +30,14 @@ READY_TIMEOUT_S = 180.0
 
 def main() -> int:
     """Run all phases; return the exit status."""
-    own, overrides = _split(sys.argv[1:])
+    own, overrides = split(sys.argv[1:])
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, required=True, help="directory for everything made")
     out: Path = parser.parse_args(own).out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with own_processes() as run:
-        run_dir = _new_run_dir(out)
+        run_dir = new_run_dir(out)
         prepare(run, out, overrides)
         with phase("retriever: serving the index"):
             url = serve(run, out, run_dir)
@@ -91,15 +91,17 @@ def serve(run: Run, out: Path, run_dir: Path) -> str:
     return url
 
 
-def train(run: Run, out: Path, run_dir: Path, url: str, overrides: Sequence[str]) -> int:
-    """Evaluate, train and evaluate again in one run of verl's trainer; return its exit status."""
+def train(
+    run: Run, out: Path, run_dir: Path, url: str, overrides: Sequence[str], experiment: str = "laptop_llds"
+) -> int:
+    """Train and evaluate in one run of verl's trainer; return its exit status."""
     log, metrics = run_dir / "train.log", run_dir / "metrics.jsonl"
-    command = [sys.executable, "-m", "verl.trainer.main_ppo", "experiment=laptop_llds"]
+    command = [sys.executable, "-m", "verl.trainer.main_ppo", f"experiment={experiment}"]
     command += [f"laptop.world={out / 'world'}", f"laptop.policy={out / 'policy'}", f"laptop.run={run_dir}"]
     command += [f"search.url={url.rstrip('/')}/retrieve", *overrides]
     print(f"training: {shlex.join(command)}\n  log: {log}")
     process = run.start(command, log=log, env={"VERL_FILE_LOGGER_PATH": str(metrics), "HYDRA_FULL_ERROR": "1"})
-    follow(process, metrics, _num_steps(overrides))
+    follow(process, metrics, _num_steps(overrides, DEFAULT_STEPS[experiment]))
     status = process.wait()
     if status != 0:
         print(
@@ -129,21 +131,23 @@ def phase(title: str) -> Iterator[None]:
     print(f"  done in {time.monotonic() - started:.1f} s", flush=True)
 
 
-def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments before and after ``--``."""
     if "--" not in arguments:
         return list(arguments), []
     middle = arguments.index("--")
     return list(arguments[:middle]), list(arguments[middle + 1 :])
 
 
-def _num_steps(overrides: Sequence[str]) -> int:
+def _num_steps(overrides: Sequence[str], default: int) -> int:
     """Return the number of training steps, for the progress bar."""
     name = "trainer.total_training_steps="
     given = [override.removeprefix(name) for override in overrides if override.startswith(name)]
-    return int(given[-1]) if given and given[-1].isdigit() else DEFAULT_STEPS
+    return int(given[-1]) if given and given[-1].isdigit() else default
 
 
-def _new_run_dir(out: Path) -> Path:
+def new_run_dir(out: Path) -> Path:
+    """Return a fresh numbered directory under ``out/runs``."""
     runs = out / "runs"
     runs.mkdir(exist_ok=True)
     number = 1 + max((int(path.name) for path in runs.iterdir() if path.name.isdigit()), default=0)
@@ -161,8 +165,8 @@ def _must(status: int) -> None:
         raise SystemExit(status)
 
 
-DEFAULT_STEPS = 20
-"""``trainer.total_training_steps`` of config/experiment/laptop_llds.yaml."""
+DEFAULT_STEPS = {"laptop_llds": 20, "laptop_collapse": 40}
+"""``trainer.total_training_steps`` by file of config/experiment."""
 
 
 if __name__ == "__main__":
