@@ -69,7 +69,9 @@ def metrics(out: Path) -> dict[int, dict[str, Any]]:
 def test_trains_saves_and_resumes(
     world: World, retriever_url: str, offline_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    first = train(world, tmp_path, retriever_url, offline_environment, "trainer.total_training_steps=2")
+    # Every trajectory counts as correct, so that the probe set is complete after the first step.
+    deep = ("diagnostics=deep", "diagnostics.probe_size=3", "diagnostics.correct_reward=0")
+    first = train(world, tmp_path, retriever_url, offline_environment, "trainer.total_training_steps=2", *deep)
     assert first.returncode == 0, first.stdout[-4000:] + first.stderr[-4000:]
     steps = metrics(tmp_path)
     assert set(steps) == {1, 2}
@@ -81,6 +83,15 @@ def test_trains_saves_and_resumes(
         assert math.isfinite(values["actor/grad_norm"])
         assert values["actor/grad_norm"] > 0
         assert 0 <= values["actor/llds/open_token_frac"] <= 1
+        assert not [name for name in values if "tally" in name]
+        shares = [values.get(f"llds/trajectory_frac/{kind}", 0) for kind in ("correct", "zero", "incorrect")]
+        assert sum(shares) == pytest.approx(1)
+        assert values["llds/log_prob/zero/old"] == pytest.approx(values["actor/llds/log_prob/zero/old"], abs=1e-5)
+        assert values["llds/probe/log_prob"] < 0
+        assert values["llds/nonfinite_tokens"] == 0
+        assert values["llds/phase"] == 0
+    assert steps[1]["llds/probe/displacement"] == 0
+    assert steps[2]["llds/probe/displacement"] != 0
     # Two updates a step: in the second the likelihood has moved, so the penalty is at work.
     assert any(values["actor/llds/penalty"] > 0 for values in steps.values())
     assert (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").read_text() == "2"
@@ -88,10 +99,12 @@ def test_trains_saves_and_resumes(
     assert len(rollouts) == 16
     assert any("<information>Doc 1(Title: France)" in rollout["output"] for rollout in rollouts)
 
-    second = train(world, tmp_path, retriever_url, offline_environment, "trainer.total_training_steps=3")
+    second = train(world, tmp_path, retriever_url, offline_environment, "trainer.total_training_steps=3", *deep)
     assert second.returncode == 0, second.stdout[-4000:] + second.stderr[-4000:]
     assert set(metrics(tmp_path)) == {3}, "the second run must go on after the checkpoint, not start again"
     assert (tmp_path / "checkpoints" / "global_step_3" / "actor").is_dir()
+    # The probe set is the one of the first run: measured anew, it would start at 0.
+    assert metrics(tmp_path)[3]["llds/probe/displacement"] != 0
 
 
 @pytest.mark.e2e
