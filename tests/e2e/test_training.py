@@ -123,3 +123,31 @@ def test_a_missing_retriever_stops_the_run_before_training(
     assert "verl_llds.errors.RetrievalError" in output
     assert "http://127.0.0.1:9/retrieve" in output
     assert "Training Progress" not in output
+
+
+@pytest.mark.e2e
+def test_partial_rollouts_carry_loss_answer_mask_and_diagnostics(
+    world: World, retriever_url: str, offline_environment: dict[str, str], tmp_path: Path
+) -> None:
+    # The adaptive weight needs the answer mask in the worker and the valid searches from the driver.
+    ended = train(
+        world,
+        tmp_path,
+        retriever_url,
+        offline_environment,
+        "algorithm=grpo_llds_ma",
+        "trainer.v1.trainer_mode=llds_colocate_async",
+        "trainer.total_training_steps=2",
+        "diagnostics=deep",
+        "diagnostics.correct_reward=0",
+        "diagnostics.probe_size=3",
+    )
+    assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-4000:]
+    steps = metrics(tmp_path)
+    assert set(steps) == {1, 2}
+    for values in steps.values():
+        assert values["search/answer_share"] > 0
+        assert values["actor/llds/effective_coef"] == pytest.approx(0.2)
+        assert values["llds/probe/log_prob"] < 0
+        assert "llds/displacement/zero" in values or "llds/displacement/correct" in values
+    assert any(values["actor/llds/penalty"] > 0 for values in steps.values())

@@ -43,7 +43,8 @@ class ProbeSet:
 
     def measure(self, log_probs: Sequence[Tensor]) -> dict[str, float]:
         """Return ``llds/probe/*`` for the log-probabilities of each row's response; the first call is the reference."""
-        assert self.is_complete and [len(row) for row in log_probs] == [len(row["responses"]) for row in self.rows]
+        assert self.is_complete
+        assert [len(row) for row in log_probs] == [len(row["responses"]) for row in self.rows]
         if not self.first:
             self.first = [row.detach().float().cpu() for row in log_probs]
         return probe_facts(

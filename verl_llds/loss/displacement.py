@@ -8,8 +8,8 @@ An *action* is one contiguous span that the policy generated.
 
 Choices the paper leaves open:
 
-* Log-probabilities are masked *before* they are subtracted, so that nothing at an observation or at padding,
-  not even inf or NaN, reaches the value or the gradient. The authors' code multiplies by the mask afterwards.
+* What lies off the mask is replaced, not multiplied by 0, so that nothing at an observation or at padding, not
+  even inf or NaN, reaches the value or the gradient. The authors' code multiplies by the mask.
 * Gate sums are taken in float64, because what counts is their sign.
 * Actions can be numbered explicitly. The authors' code always splits runs of the mask, which merges turns
   that touch.
@@ -36,7 +36,7 @@ def action_ids_from_mask(response_mask: Tensor) -> Tensor:
     """
     policy = response_mask.bool()
     previous = F.pad(policy, (1, 0))[:, :-1]
-    return (policy & ~previous).cumsum(dim=1) * policy
+    return (policy & ~previous).cumsum(dim=1).mul_(policy)
 
 
 def masked_displacement(old_log_prob: Tensor, log_prob: Tensor, mask: Tensor) -> Tensor:
@@ -51,12 +51,10 @@ def masked_displacement(old_log_prob: Tensor, log_prob: Tensor, mask: Tensor) ->
         ``[B, T]`` in the wider of the input types, float32 at least. Positive where the likelihood fell.
     """
     dtype = torch.promote_types(torch.promote_types(old_log_prob.dtype, log_prob.dtype), torch.float32)
-    old = torch.where(mask, old_log_prob.detach().to(dtype), 0.0)
-    new = torch.where(mask, log_prob.to(dtype), 0.0)
-    return old - new
+    return torch.where(mask, old_log_prob.detach().to(dtype) - log_prob.to(dtype), 0.0)
 
 
-def gate_weights(
+def open_tokens(
     displacement: Tensor,
     action_ids: Tensor,
     mask: Tensor,
@@ -65,27 +63,27 @@ def gate_weights(
     counted: Tensor | None = None,
     tolerance: float = 0.0,
 ) -> Tensor:
-    """Return 1 on the tokens the penalty is open on, else 0; no gradient flows through it.
+    """Return the tokens that the penalty is open on, ``[B, T]`` bool.
 
-    A sum of exactly 0 leaves the gate closed.
+    A sum of exactly 0 leaves the gate closed. A sum of NaN opens it, so that the penalty is NaN too.
 
     Args:
         displacement: ``[B, T]``, positive where the likelihood fell.
         action_ids: ``[B, T]`` int64 in 0..T, equal on the tokens of one action and not 0 on them.
-        mask: ``[B, T]`` bool, the tokens that count; the result is 0 elsewhere.
+        mask: ``[B, T]`` bool, the tokens that count; the result is false elsewhere.
         gate: ``TOKEN`` opens the whole mask; ``RESPONSE`` a row, and ``ACTION`` an action, whose displacement
             sums to more than 0 over the mask.
         counted: ``[B, T]`` bool, the tokens whose displacement enters the sums; default ``mask``.
         tolerance: nats taken off each counted token before the sum.
-
-    Returns:
-        ``[B, T]`` in the type of ``displacement``.
     """
     if gate is Gate.TOKEN:
-        return mask.to(displacement.dtype)
-    spans = action_ids if gate is Gate.ACTION else torch.zeros_like(action_ids)
-    counted = mask if counted is None else mask & counted
-    fallen = torch.where(counted, displacement.detach().double() - tolerance, 0.0)
+        return mask
+    fallen = displacement.detach().double()
+    if tolerance:
+        fallen -= tolerance
+    fallen.masked_fill_(~(mask if counted is None else mask & counted), 0.0)
+    if gate is Gate.RESPONSE:
+        return mask & ~(fallen.sum(dim=1, keepdim=True) <= 0)
     # T + 1 columns hold any numbering, without asking the device for the largest id.
-    sums = fallen.new_zeros(fallen.shape[0], fallen.shape[1] + 1).scatter_add(1, spans, fallen)
-    return (mask & (sums.gather(1, spans) > 0)).to(displacement.dtype)
+    sums = fallen.new_zeros(fallen.shape[0], fallen.shape[1] + 1).scatter_add_(1, action_ids, fallen)
+    return mask & ~(sums <= 0).gather(1, action_ids)

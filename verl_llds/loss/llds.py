@@ -5,7 +5,7 @@ For the tokens k of the actions t of the responses i in the preserving set (adva
     L = 1 / N * sum_i sum_t gate * sum_k w * relu(delta),    delta = old_log_prob - log_prob
 
 N is the number of policy tokens of the preserving set, w the answer weight on the final answer and 1
-elsewhere, and the gate that of `verl_llds.loss.displacement.gate_weights`.
+elsewhere, and the gate that of `verl_llds.loss.displacement.open_tokens`.
 
 Where this differs from the authors' code, it follows the paper:
 
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from verl_llds.errors import ConfigError
-from verl_llds.loss.displacement import action_ids_from_mask, gate_weights, masked_displacement
+from verl_llds.loss.displacement import action_ids_from_mask, masked_displacement, open_tokens
 from verl_llds.settings import Gate, LLDSConfig, Normalizer, Preserve
 
 ADVANTAGE_TOLERANCE = 1e-6
@@ -106,7 +106,7 @@ def llds_penalty(
         num_preserved_tokens: `count_preserved_tokens` of the mini-batch over all micro-batches and ranks.
         settings: every field but ``coef`` is read here; ``coef`` only for a metric.
         num_policy_tokens: policy tokens of the mini-batch, all micro-batches and ranks; read by ``normalizer=all``.
-        action_ids: ``[B, T]`` int64, see `gate_weights`. Default: the runs of ``response_mask``.
+        action_ids: ``[B, T]`` int64, see `open_tokens`. Default: the runs of ``response_mask``.
         answer_mask: ``[B, T]``, 1 on the tokens of the final answer, tags included.
         correct: ``[B]`` bool, see `preserved_mask`.
         valid_searches: mean number of valid searches of the step's trajectories; read by adaptive answer weights.
@@ -139,8 +139,9 @@ def llds_penalty(
             "or answer_weight=1 and answer_in_gate=true"
         )
     preserved = preserved_mask(advantages, response_mask, preserve=Preserve(settings.preserve), correct=correct)
-    displacement = masked_displacement(old_log_prob, log_prob, preserved)
-    gate = gate_weights(
+    with torch.no_grad():
+        displacement = masked_displacement(old_log_prob, log_prob, preserved)
+    is_open = open_tokens(
         displacement,
         action_ids_from_mask(response_mask) if action_ids is None else action_ids,
         preserved,
@@ -148,18 +149,20 @@ def llds_penalty(
         counted=None if settings.answer_in_gate or answer_mask is None else ~answer_mask.bool(),
         tolerance=settings.tolerance,
     )
-    # relu(0 - tolerance) off the mask is 0, as the tolerance is not negative.
-    hinge = gate * torch.relu(displacement - settings.tolerance)
-    paying = hinge.detach() > 0
+    # Not "greater than", which would hide a NaN.
+    paying = is_open & ~(displacement <= settings.tolerance)
+    hinge = masked_displacement(old_log_prob, log_prob, paying)
+    if settings.tolerance:
+        hinge = hinge - settings.tolerance * paying
     if answer_mask is not None:
         hinge = torch.where(answer_mask.bool(), settings.answer_weight_at(valid_searches) * hinge, hinge)
 
     scale = _scale(num_preserved_tokens, dp_size)
     loss_scale = scale if settings.normalizer == Normalizer.PRESERVED.value else _all_scale(num_policy_tokens, dp_size)
     penalty = hinge.sum() * loss_scale
-    counts = torch.stack([preserved.sum(), (gate > 0).sum(), paying.sum(), (displacement > 0).sum()])
+    counts = torch.stack([torch.count_nonzero(tokens) for tokens in (preserved, is_open, paying, displacement > 0)])
     # One transfer from the device, not one per metric.
-    sums = torch.cat([torch.stack([penalty.detach(), displacement.detach().sum()]).double(), counts.double()]).tolist()
+    sums = torch.cat([torch.stack([penalty.detach(), displacement.sum()]).double(), counts.double()]).tolist()
     return penalty, {
         "actor/llds/penalty": sums[0],
         "actor/llds/loss": settings.coef * sums[0],

@@ -107,7 +107,8 @@ def correct_rows(data: Any, settings: LLDSConfig) -> Tensor | None:
     rewards = data.get("rm_scores", None)
     if Preserve(settings.preserve) is not Preserve.CORRECT or rewards is None:
         return None
-    return rewards.to_padded_tensor(0).sum(dim=1) >= settings.correct_reward
+    correct: Tensor = rewards.to_padded_tensor(0).sum(dim=1) >= settings.correct_reward
+    return correct
 
 
 def _padded(values: Tensor | None, width: int) -> Tensor | None:

@@ -105,15 +105,6 @@ def llds_policy_loss(
             "(or another of our algorithms) and leave trainer.v1.trainer_mode as that sets it"
         )
     policy_loss = config.policy_loss
-    base_loss, metrics = get_policy_loss_fn(policy_loss.base_loss)(
-        old_log_prob=old_log_prob,
-        log_prob=log_prob,
-        advantages=advantages,
-        response_mask=response_mask,
-        loss_agg_mode=loss_agg_mode,
-        config=config,
-        rollout_is_weights=rollout_is_weights,
-    )
     coef = policy_loss.llds.coef
     with torch.set_grad_enabled(coef != 0):
         penalty = context.penalty(
@@ -123,4 +114,13 @@ def llds_policy_loss(
             response_mask=response_mask,
             settings=policy_loss.llds,
         )
+    base_loss, metrics = get_policy_loss_fn(policy_loss.base_loss)(
+        old_log_prob=old_log_prob,
+        log_prob=log_prob,
+        advantages=advantages,
+        response_mask=response_mask,
+        loss_agg_mode=loss_agg_mode,
+        config=config,
+        rollout_is_weights=rollout_is_weights,
+    )
     return (base_loss if coef == 0 else base_loss + coef * penalty), metrics
