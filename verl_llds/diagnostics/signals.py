@@ -65,19 +65,24 @@ class PhaseSignals:
 
 
 _METRICS = {
-    "reward": "critic/score/mean",
-    "probe_log_prob": "llds/probe/log_prob",
-    "correct_log_prob": "llds/log_prob/correct/old",
-    "entropy": "actor/entropy",
-    "answer_share": "search/answer_share",
-    "displaced_share": "llds/displaced_action_frac/correct",
+    "reward": ("critic/score/mean",),
+    "probe_log_prob": ("llds/probe/log_prob",),
+    "correct_log_prob": ("llds/log_prob/correct/old", "actor/llds/log_prob/correct/old"),
+    "entropy": ("actor/entropy",),
+    "answer_share": ("search/answer_share",),
+    "displaced_share": ("llds/displaced_action_frac/correct", "actor/llds/displaced_action_frac/correct"),
 }
-_NONFINITE_METRICS = ("llds/nonfinite_tokens", "llds/probe/nonfinite_tokens")
+"""By signal, the metrics it is read from: the first that was logged. Those of the loss cost no forward pass."""
+
+_NONFINITE_METRICS = ("llds/nonfinite_tokens", "llds/probe/nonfinite_tokens", "actor/llds/nonfinite_tokens")
 
 
 def signals_from_metrics(step: int, data: Mapping[str, Any]) -> PhaseSignals:
     """Read the signals from one step's metrics, as the trainer logs them; absent and null ones become None."""
-    readings = {name: float(data[metric]) for name, metric in _METRICS.items() if data.get(metric) is not None}
-    return PhaseSignals(
-        step=step, nonfinite=any(float(data.get(metric) or 0) > 0 for metric in _NONFINITE_METRICS), **readings
-    )
+    readings = {}
+    for name, metrics in _METRICS.items():
+        logged = [float(data[metric]) for metric in metrics if data.get(metric) is not None]
+        if logged:
+            readings[name] = logged[0]
+    nonfinite = any(float(data.get(metric) or 0) > 0 for metric in _NONFINITE_METRICS)
+    return PhaseSignals(step=step, nonfinite=nonfinite, **readings)
