@@ -85,7 +85,7 @@ def check_experts(config: DictConfig, *, local_only: bool = False) -> None:
         return
     if local_only and not os.path.isdir(os.path.expanduser(model.path)):
         return
-    num_experts = _num_experts(os.path.expanduser(model.path), bool(model.get("trust_remote_code", False)))
+    num_experts = _num_experts(model.path, bool(model.get("trust_remote_code", False)))
     engine = actor.get(actor.strategy)
     replay = engine.get("router_replay") if engine is not None else None
     if num_experts > 1 and (replay is None or replay.mode == "disabled"):
@@ -99,8 +99,11 @@ def check_experts(config: DictConfig, *, local_only: bool = False) -> None:
 
 def _num_experts(path: str, trust_remote_code: bool) -> int:
     from transformers import AutoConfig
+    from verl.utils.fs import copy_to_local
 
-    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code).get_text_config()
+    # verl's own way to a model, which may lie in a remote file system.
+    local = copy_to_local(os.path.expanduser(path))
+    config = AutoConfig.from_pretrained(local, trust_remote_code=trust_remote_code).get_text_config()
     return max(int(getattr(config, name, None) or 0) for name in _EXPERT_FIELDS)
 
 

@@ -133,6 +133,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         Need("assign_non_tensor", "adds the count to the batch", takes=("tensor_dict",)),
         Need("get_non_tensor_data", "reads what the driver says of a batch", takes=("data", "key", "default")),
     ),
+    "verl.utils.fs": (Need("copy_to_local", "fetches a model's configuration", takes=("src",)),),
     "verl.utils.debug": (Need("marked_timer", "times the diagnostics", takes=("name", "timing_raw")),),
     "verl.utils.device": (Need("get_device_id", "places the count for the all-reduce", takes=()),),
     "verl.trainer.ppo.v1": (
