@@ -68,11 +68,11 @@ def test_grpo_is_the_papers_baseline() -> None:
     ("choice", "base_loss", "answer_weight", "loss_agg_mode"),
     [
         ("grpo_llds", "vanilla", 1.0, "token-mean"),
-        ("grpo_llds_ma", "vanilla", 0.0, "token-mean"),
+        ("grpo_llds_ma", "vanilla", "paper", "token-mean"),
         ("gspo_llds", "gspo", 1.0, "seq-mean-token-mean"),
     ],
 )
-def test_llds_algorithms(choice: str, base_loss: str, answer_weight: float, loss_agg_mode: str) -> None:
+def test_llds_algorithms(choice: str, base_loss: str, answer_weight: float | str, loss_agg_mode: str) -> None:
     config = composed(f"algorithm={choice}")
     actor = config.actor_rollout_ref.actor
     assert config.algorithm.adv_estimator == "grpo"
@@ -113,7 +113,7 @@ def test_groups_combine_and_values_on_the_command_line_win() -> None:
     )
     assert config.algorithm.llds.coef == 0.3
     assert config.actor_rollout_ref.actor.policy_loss.llds.coef == 0.3
-    assert config.algorithm.llds.answer_weight == 0.0
+    assert config.algorithm.llds.answer_weight == "paper"
     assert config.search.topk == 5
     assert config.actor_rollout_ref.rollout.n == 3
     assert config.trainer.logger == ["console", "file"]
@@ -122,7 +122,7 @@ def test_groups_combine_and_values_on_the_command_line_win() -> None:
 def test_an_unknown_choice_names_the_choices() -> None:
     with pytest.raises(HydraException) as caught:
         composed("algorithm=typo")
-    for choice in ("algorithm/typo", "grpo", "grpo_llds", "grpo_llds_ma", "gspo_llds"):
+    for choice in ("algorithm/typo", "grpo", "grpo_guarded", "grpo_llds", "grpo_llds_ma", "gspo_llds"):
         assert choice in str(caught.value)
 
 

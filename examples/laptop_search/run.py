@@ -165,7 +165,7 @@ def _must(status: int) -> None:
         raise SystemExit(status)
 
 
-DEFAULT_STEPS = {"laptop_llds": 20, "laptop_collapse": 40}
+DEFAULT_STEPS = {"laptop_llds": 20, "laptop_collapse": 30}
 """``trainer.total_training_steps`` by file of config/experiment."""
 
 
