@@ -1,0 +1,1 @@
+"""Figures of runs, from the JSONL files of verl's file logger."""
