@@ -8,7 +8,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from verl_llds.compose import compose_run, describe_run, reason, validate_run
+from verl_llds.compose import compose_run, describe_run, reason, run_cautions, validate_run
 from verl_llds.hydra_checks import CheckRun
 
 GOOD = ("experiment=laptop_llds",)
@@ -73,6 +73,13 @@ def test_the_guarded_baseline_keeps_the_defaults_of_verl(capsys: pytest.CaptureF
     assert guarded.actor_rollout_ref.actor.clip_ratio_c == 3.0
     CheckRun(faithful=False).on_run_start(guarded)
     assert capsys.readouterr().err == ""
+
+
+def test_check_says_what_the_driver_would_warn_of() -> None:
+    (caution,) = run_cautions([*GOOD, "algorithm=grpo", "actor_rollout_ref.actor.clip_ratio_c=3.0"])
+    assert "clip_ratio_c=3.0" in caution
+    assert run_cautions([*GOOD, "algorithm=grpo_guarded"]) == []
+    assert run_cautions([]) == []
 
 
 @pytest.mark.parametrize(("name", "faithful"), [("grpo", True), ("grpo_guarded", False)])

@@ -67,7 +67,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from verl_llds.compose import compose_run, describe_run, reason, validate_run
+    from verl_llds.compose import compose_run, describe_run, reason, run_cautions, validate_run
 
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -79,6 +79,8 @@ def _check(arguments: argparse.Namespace) -> int:
         print(f"verl-llds: {reason(error)}", file=sys.stderr)
         return 1
     print(describe_run(config))
+    for caution in run_cautions(arguments.overrides):
+        print(f"verl-llds: warning: {caution}", file=sys.stderr)
     return 0
 
 

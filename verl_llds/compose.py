@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
-from verl_llds.checks import check_config, check_experts
+from verl_llds.checks import cautions, check_config, check_experts
 from verl_llds.diagnostics.settings import DiagnosticsConfig
 from verl_llds.errors import LLDSError
 
@@ -17,11 +17,22 @@ def compose_run(overrides: Sequence[str]) -> DictConfig:
     Raises:
         hydra.errors.HydraException: for an unknown choice or key; Hydra names the ones there are.
     """
+    return _compose(overrides, return_hydra_config=False)
+
+
+def run_cautions(overrides: Sequence[str]) -> list[str]:
+    """Return what the driver would warn of at the start of that run."""
+    config = _compose(overrides, return_hydra_config=True)
+    callback = config.hydra.callbacks.get("verl_llds_checks")
+    return [] if callback is None else cautions(config, faithful=callback.faithful)
+
+
+def _compose(overrides: Sequence[str], *, return_hydra_config: bool) -> DictConfig:
     import verl  # noqa: F401  # attaches the plugin, and with it the config groups
     from hydra import compose, initialize_config_module
 
     with initialize_config_module("verl.trainer.config", version_base=None):
-        config: DictConfig = compose("ppo_trainer", overrides=list(overrides))
+        config: DictConfig = compose("ppo_trainer", list(overrides), return_hydra_config=return_hydra_config)
     return config
 
 
