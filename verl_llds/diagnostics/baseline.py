@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import median
-from typing import Any
+from statistics import fmean, median
+from typing import Any, NamedTuple
 
 from verl_llds.diagnostics.settings import PhaseConfig
 
-_STD_PER_MAD = 1.4826
-"""Standard deviation of normal noise over its median absolute deviation."""
+_STD_PER_MEAN_DEVIATION = math.sqrt(math.pi / 2)
+"""For normal noise: standard deviation over mean absolute deviation."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,70 +42,86 @@ class RunningBaseline:
     def __init__(self, settings: PhaseConfig, *, keep_best: bool) -> None:
         self.settings = settings
         self.keep_best = keep_best
-        self._latest: deque[float] = deque(maxlen=settings.recent)
-        self._usual: deque[tuple[int, float]] = deque()
-        self._median: float | None = None
-        self._best: float | None = None
+        self._latest: deque[_Reading] = deque(maxlen=settings.recent)
+        self._usual: deque[_Reading] = deque()
+        self._baseline: float | None = None
         self._last_step: int | None = None
 
-    def add(self, value: float, step: int, num_healthy: int, *, healthy: bool) -> None:
+    def add(self, value: float, step: int, clock: int, *, healthy: bool) -> None:
         """Take a reading.
 
         Args:
             value: finite.
             step: training step of the reading.
-            num_healthy: healthy steps so far; the clock of the window.
+            clock: healthy steps so far, which the window is counted in.
             healthy: whether the run is healthy, so that the baseline may learn.
         """
         self._last_step = step
         if len(self._latest) == self.settings.recent and healthy:
-            self._usual.append((num_healthy, self._latest[0]))
-            self._forget(num_healthy)
-            self._average()
-            if self._median is not None and (self._best is None or self._median > self._best):
-                self._best = self._median
-        self._latest.append(value)
+            self._learn(self._latest[0], clock)
+        level = median([value, *(reading.value for reading in list(self._latest)[-self.settings.recent + 1 :])])
+        self._latest.append(_Reading(clock, value, level))
 
-    def _forget(self, num_healthy: int) -> None:
+    def _learn(self, reading: _Reading, clock: int) -> None:
+        self._usual.append(reading)
+        needed = 2 * self.settings.recent
         # A quantity that is measured seldom keeps enough readings for a median, however old.
-        while len(self._usual) > self.settings.recent and self._usual[0][0] <= num_healthy - self.settings.window:
+        while len(self._usual) > needed and self._usual[0].clock <= clock - self.settings.window:
             self._usual.popleft()
-
-    def _average(self) -> None:
-        if len(self._usual) >= self.settings.recent:
-            self._median = median(value for _, value in self._usual)
+        if len(self._usual) >= needed:
+            usual = median(reading.value for reading in self._usual)
+            keep = self.keep_best and self._baseline is not None and self._baseline > usual
+            self._baseline = self._baseline if keep else usual
 
     def deviation(self, step: int) -> Deviation | None:
         """Return the level against the baseline.
 
-        None before there are enough readings of both, for a quantity that has been missing for longer than the
-        window, and where the baseline is not above 0, since no ratio to it has a meaning.
+        None before there are ``recent`` readings of the level and twice as many of the baseline, for a quantity
+        that has been missing for longer than the window, and where the baseline is not above 0, since no ratio
+        to it has a meaning.
         """
-        usual = self._median
-        if usual is None or self._last_step is None or step - self._last_step > self.settings.window:
+        if self._baseline is None or self._baseline <= 0:
             return None
-        baseline = self._best if self.keep_best and self._best is not None else usual
-        if baseline <= 0:
+        if self._last_step is None or step - self._last_step > self.settings.window:
             return None
-        level = median(self._latest)
-        noise = _STD_PER_MAD * median(abs(value - usual) for _, value in self._usual)
-        return Deviation(
-            level=level, baseline=baseline, significant=abs(level - baseline) > self.settings.noise * noise
-        )
+        level = self._latest[-1].level
+        significant = abs(level - self._baseline) > self.settings.noise * self._noise()
+        return Deviation(level=level, baseline=self._baseline, significant=significant)
+
+    def _noise(self) -> float:
+        """Return the standard deviation of the baseline's levels, less any trend.
+
+        It is that of differences between levels far enough apart to share no reading: a trend shifts them all
+        alike, and the median takes the shift out. Noise that is correlated over a few steps still shows. The
+        deviation is a mean, not a median, because levels of a rare reward take few values and often agree.
+        """
+        levels = [reading.level for reading in self._usual]
+        lag = max(self.settings.recent, len(levels) // 4)
+        changes = [later - earlier for earlier, later in zip(levels, levels[lag:], strict=False)]
+        trend = median(changes)
+        return _STD_PER_MEAN_DEVIATION * fmean(abs(change - trend) for change in changes) / math.sqrt(2)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the readings, of JSON types."""
         return {
-            "latest": list(self._latest),
+            "latest": [list(reading) for reading in self._latest],
             "usual": [list(reading) for reading in self._usual],
-            "best": self._best,
+            "baseline": self._baseline,
             "last_step": self._last_step,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
-        self._latest = deque(state["latest"], maxlen=self.settings.recent)
-        self._usual = deque((int(clock), value) for clock, value in state["usual"])
-        self._best = state["best"]
+        self._latest = deque((_Reading(*reading) for reading in state["latest"]), maxlen=self.settings.recent)
+        self._usual = deque(_Reading(*reading) for reading in state["usual"])
+        self._baseline = state["baseline"]
         self._last_step = state["last_step"]
-        self._average()
+
+
+class _Reading(NamedTuple):
+    clock: int
+    """Healthy steps so far."""
+    value: float
+    """What was read."""
+    level: float
+    """Median of the readings up to this one."""

@@ -9,14 +9,15 @@ How it judges, in words:
 * A quantity counts when it is further from its baseline than ``noise`` standard deviations of its own noise. It
   then scores 1 point past its first ratio and 2 past its second.
 * 1 point is stagnation, 2 are decay, 4 are acceleration: no quantity alone can announce more than decay. Reward or
-  answers past their third ratio mean collapsed, and so does a value that is not finite.
+  answers past their third ratio (or so for ``lost_steps``, whatever the noise) mean collapsed, and so does a value
+  that is not finite.
 * The reward's points count only beside another's, since harder questions lower it too. The likelihood of the step's
   own correct trajectories rose in some runs that collapsed: it only turns another's single point into decay.
   Gradient norms told nothing in our trials and are not used.
 * A phase is entered when ``persist_steps`` of the latest ``persist_window`` steps show it or a worse one, and left
   when ``recovery_steps`` steps in a row look better. Baselines learn in healthy steps only.
-* No verdict in the first ``warmup_steps`` steps, nor from a quantity with fewer than ``recent`` readings in level
-  or baseline. Missing quantities are not used; not-finite values are reported at once.
+* No verdict in the first ``warmup_steps`` steps, nor from a quantity with fewer than ``3 * recent`` readings.
+  Missing quantities are not used; values that are not finite are reported at once.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class PhaseDetector:
             quantity: RunningBaseline(settings, keep_best=quantity.may_rise) for quantity in (*WATCHED, OWN_LIKELIHOOD)
         }
         self._verdicts: deque[Phase] = deque(maxlen=max(settings.persist_window, settings.recovery_steps))
+        self._num_lost = dict.fromkeys((quantity.signal for quantity in self._baselines), 0)
         self._num_steps = 0
         self._num_healthy = 0
         self._last_step: int | None = None
@@ -118,8 +120,13 @@ class PhaseDetector:
         moved = []
         for quantity, baseline in self._baselines.items():
             deviation = baseline.deviation(self._last_step)
-            points = quantity.points(deviation, self.settings) if deviation else 0
-            if deviation and points:
+            if deviation is None:
+                continue
+            is_low = quantity.is_lost(deviation, self.settings)
+            self._num_lost[quantity.signal] = self._num_lost[quantity.signal] + 1 if is_low else 0
+            is_lost = self._num_lost[quantity.signal] >= self.settings.lost_steps
+            points = _LOST if is_lost else quantity.points(deviation, self.settings)
+            if points:
                 moved.append(Movement(quantity, deviation, points))
         return moved
 
@@ -132,7 +139,7 @@ class PhaseDetector:
                 return phase
         calm = list(self._verdicts)[-self.settings.recovery_steps :]
         worst = max(calm, key=lambda phase: phase.number)
-        return worst if len(calm) == self.settings.recovery_steps and worst.number < self.phase.number else self.phase
+        return worst if worst.number < self.phase.number else self.phase
 
     def _advice(self, remedies: list[str]) -> str:
         if self.phase is Phase.HEALTHY or not remedies:
@@ -151,6 +158,7 @@ class PhaseDetector:
         return {
             "phase": self.phase.value,
             "verdicts": [verdict.value for verdict in self._verdicts],
+            "num_lost": dict(self._num_lost),
             "num_steps": self._num_steps,
             "num_healthy": self._num_healthy,
             "last_step": self._last_step,
@@ -162,6 +170,7 @@ class PhaseDetector:
         """Continue from `state_dict`."""
         self.phase = Phase(state["phase"])
         self._verdicts = deque(map(Phase, state["verdicts"]), maxlen=self._verdicts.maxlen)
+        self._num_lost = dict(state["num_lost"])
         self._num_steps = state["num_steps"]
         self._num_healthy = state["num_healthy"]
         self._last_step = state["last_step"]

@@ -46,6 +46,10 @@ class Quantity:
             return sum(deviation.ratio <= ratio for ratio in ratios)
         return sum(deviation.ratio >= ratio for ratio in ratios)
 
+    def is_lost(self, deviation: Deviation, settings: PhaseConfig) -> bool:
+        """Return whether the quantity is past the ratio that means collapse, noise or not."""
+        return self.may_rise and deviation.ratio <= getattr(settings, self.ratios)[-1]
+
     def sentence(self, deviation: Deviation) -> str:
         """Return the name, the level and the baseline."""
         sign = -1 if self.is_log_prob else 1
@@ -73,13 +77,13 @@ WATCHED = (
         label="log-probability per token of the probe set",
         ratios="probe_ratios",
         is_log_prob=True,
-        remedy="raise algorithm.llds.coef, or lower the learning rate",
+        remedy="raise algorithm.llds.coef",
     ),
     Quantity(
         signal="entropy",
         label="entropy of the policy",
         ratios="entropy_ratios",
-        remedy="lower the learning rate, or make fewer updates per rollout (a larger ppo_mini_batch_size)",
+        remedy="lower the learning rate",
     ),
     Quantity(
         signal="displaced_share",
@@ -92,7 +96,7 @@ WATCHED = (
         label="share of trajectories with an answer",
         ratios="answer_ratios",
         may_rise=True,
-        remedy="look at the step's trajectories: the policy is losing the protocol",
+        remedy="look at the step's trajectories for turns that break the protocol",
     ),
     Quantity(
         signal="reward",
@@ -109,6 +113,7 @@ OWN_LIKELIHOOD = Quantity(
     label="log-probability per token of the step's correct trajectories",
     ratios="probe_ratios",
     is_log_prob=True,
-    remedy="raise algorithm.llds.coef, or lower the learning rate",
+    supports_only=True,
+    remedy="raise algorithm.llds.coef",
 )
 """Supports a verdict that another quantity has begun; it rose in some runs that collapsed."""
