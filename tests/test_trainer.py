@@ -86,7 +86,7 @@ def test_a_new_phase_is_one_line_that_says_what_moved_and_what_to_try(
     trainer.step({}, {})
     trainer.on_step_begin()
     (line,) = capsys.readouterr().out.splitlines()
-    assert line == "verl-llds: step 7: healthy -> decay: entropy doubled. Look."
+    assert line == "verl-llds: step 7: phase decay (was healthy); entropy doubled; try: Look."
     assert trainer.calls == ["step", "begin"]
 
 
@@ -101,7 +101,7 @@ def test_stop_ends_the_run_before_the_next_step(tmp_path: Path, verdicts: list[P
     trainer = make(tmp_path, "diagnostics.on_phase.collapsed=stop")
     verdicts.append(report(Phase.DECAY, Phase.COLLAPSED))
     trainer.step({}, {})
-    with pytest.raises(CollapseError, match=r"on_phase\.collapsed=stop at step 7: decay -> collapsed: entropy doubled"):
+    with pytest.raises(CollapseError, match=r"on_phase\.collapsed=stop at step 7: phase collapsed \(was decay\); entropy doubled"):
         trainer.on_step_begin()
     assert trainer.calls == ["step"]
 
@@ -113,7 +113,7 @@ def test_a_recovery_is_said_but_nothing_follows(
     verdicts.append(report(Phase.COLLAPSED, Phase.DECAY))
     trainer.step({}, {})
     trainer.on_step_begin()
-    assert "collapsed -> decay" in capsys.readouterr().out
+    assert "phase decay (was collapsed)" in capsys.readouterr().out
 
 
 def test_nothing_is_measured_where_it_is_turned_off(tmp_path: Path, verdicts: list[PhaseReport]) -> None:

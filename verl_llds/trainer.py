@@ -94,9 +94,8 @@ class LLDSTrainerMixin:
         """Say on the console that the phase has changed, and do what the settings want done then."""
         if not report.changed:
             return
-        moved = "; ".join(report.moved) or "nothing is away from its baseline any more"
-        text = f"step {self.global_steps}: {report.previous.value} -> {report.phase.value}: {moved}. {report.advice}"
-        print(f"verl-llds: {text.strip()}", flush=True)
+        text = f"step {self.global_steps}: {report}"
+        print(f"verl-llds: {text}", flush=True)
         if report.phase.number <= report.previous.number:
             return
         action = self.diagnostics.settings.action(report.phase)

@@ -77,7 +77,7 @@ WATCHED = (
         label="log-probability per token of the probe set",
         ratios="probe_ratios",
         is_log_prob=True,
-        remedy="raise algorithm.llds.coef",
+        remedy="use algorithm=grpo_llds or raise its algorithm.llds.coef",
     ),
     Quantity(
         signal="entropy",
@@ -114,6 +114,6 @@ OWN_LIKELIHOOD = Quantity(
     ratios="probe_ratios",
     is_log_prob=True,
     supports_only=True,
-    remedy="raise algorithm.llds.coef",
+    remedy="use algorithm=grpo_llds or raise its algorithm.llds.coef",
 )
 """Supports a verdict that another quantity has begun; it rose in some runs that collapsed."""

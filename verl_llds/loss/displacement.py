@@ -68,7 +68,7 @@ def open_tokens(
     A sum of exactly 0 leaves the gate closed. A sum of NaN opens it, so that the penalty is NaN too.
 
     Args:
-        displacement: ``[B, T]``, positive where the likelihood fell.
+        displacement: ``[B, T]`` of `masked_displacement`: positive where the likelihood fell, 0 off the mask.
         action_ids: ``[B, T]`` int64 in 0..T, equal on the tokens of one action and not 0 on them.
         mask: ``[B, T]`` bool, the tokens that count; the result is false elsewhere.
         gate: ``TOKEN`` opens the whole mask; ``RESPONSE`` a row, and ``ACTION`` an action, whose displacement
@@ -79,9 +79,8 @@ def open_tokens(
     if gate is Gate.TOKEN:
         return mask
     fallen = displacement.detach().double()
-    if tolerance:
-        fallen -= tolerance
-    fallen.masked_fill_(~(mask if counted is None else mask & counted), 0.0)
+    if tolerance or counted is not None:
+        fallen = torch.where(mask if counted is None else mask & counted, fallen - tolerance, 0.0)
     if gate is Gate.RESPONSE:
         return mask & ~(fallen.sum(dim=1, keepdim=True) <= 0)
     # T + 1 columns hold any numbering, without asking the device for the largest id.

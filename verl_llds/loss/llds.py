@@ -150,17 +150,19 @@ def llds_penalty(
         tolerance=settings.tolerance,
     )
     # Not "greater than", which would hide a NaN.
-    paying = is_open & ~(displacement <= settings.tolerance)
+    displaced = ~(displacement <= 0)
+    paying = is_open & (~(displacement <= settings.tolerance) if settings.tolerance else displaced)
     hinge = masked_displacement(old_log_prob, log_prob, paying)
     if settings.tolerance:
-        hinge = hinge - settings.tolerance * paying
-    if answer_mask is not None:
-        hinge = torch.where(answer_mask.bool(), settings.answer_weight_at(valid_searches) * hinge, hinge)
+        hinge = torch.where(paying, hinge - settings.tolerance, 0.0)
+    if answer_mask is not None and settings.answer_weight != 1:
+        weight = settings.answer_weight_at(valid_searches)
+        hinge = hinge * torch.ones_like(hinge).masked_fill_(answer_mask.bool(), weight)
 
     scale = _scale(num_preserved_tokens, dp_size)
     loss_scale = scale if settings.normalizer == Normalizer.PRESERVED.value else _all_scale(num_policy_tokens, dp_size)
     penalty = hinge.sum() * loss_scale
-    counts = torch.stack([torch.count_nonzero(tokens) for tokens in (preserved, is_open, paying, displacement > 0)])
+    counts = torch.stack([torch.count_nonzero(tokens) for tokens in (preserved, is_open, paying, displaced)])
     # One transfer from the device, not one per metric.
     sums = torch.cat([torch.stack([penalty.detach(), displacement.sum()]).double(), counts.double()]).tolist()
     return penalty, {

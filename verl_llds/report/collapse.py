@@ -48,7 +48,7 @@ PANELS = (
         "llds/displacement/correct",
         "displacement of correct trajectories\n[nats per token; above 0: fell]",
         # Small on both sides of 0 for most of a run, then above 1.
-        {"value": "symlog", "linthresh": 0.1},
+        {"value": "asinh", "linear_width": 0.1},
     ),
     Panel("llds/probe/log_prob", "log-likelihood of the fixed probe\n[nats per token]"),
     Panel("actor/grad_norm", "gradient norm", {"value": "log", "nonpositive": "mask"}),
