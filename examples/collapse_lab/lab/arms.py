@@ -61,12 +61,12 @@ def _objective(settings: RunSettings, **terms: object) -> RunSettings:
     return replace(settings, objective=replace(settings.objective, **terms))  # type: ignore[arg-type]
 
 
-LOW_LEARNING_RATES: Mapping[str, float] = {"protocol": 2e-4, "ramp": 3e-4}
-"""Rates at which plain GRPO moves the fixed probe about as far as LLDS does at the preset's rate; see RESULTS.md."""
+LOW_LEARNING_RATE = 5e-4
+"""Rate at which plain GRPO moves the fixed probe about as far as LLDS does at that of ``protocol``; see RESULTS.md."""
 
 
 def arms(preset: str) -> dict[str, RunSettings]:
-    """Return the arms of a preset by name.
+    """Return the arms of a preset by name; ``low_lr`` is calibrated for ``protocol`` alone.
 
     Raises:
         ConfigError: there is no such preset.
@@ -74,7 +74,7 @@ def arms(preset: str) -> dict[str, RunSettings]:
     if preset not in PRESETS:
         raise ConfigError(f"no preset {preset!r}: choose one of {', '.join(PRESETS)}")
     base = PRESETS[preset]
-    return {
+    made = {
         "grpo": base,
         "llds_action": _with_llds(base),
         "llds_response": _with_llds(base, gate="response"),
@@ -91,5 +91,7 @@ def arms(preset: str) -> dict[str, RunSettings]:
         "two_updates": replace(base, updates=2),
         "entropy_001": _objective(base, entropy_coef=0.001),
         "entropy_01": _objective(base, entropy_coef=0.01),
-        "low_lr": replace(base, learning_rate=LOW_LEARNING_RATES[preset]),
     }
+    if preset == "protocol":
+        made["low_lr"] = replace(base, learning_rate=LOW_LEARNING_RATE)
+    return made
