@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.summary import find_runs, outcome, phase_table, table
+from lab.summary import find_runs, outcome, phase_table, run_table, table
 from verl_llds.errors import ConfigError
 from verl_llds.report.collapse import draw_collapse
 
@@ -26,6 +26,7 @@ def main(arguments: Sequence[str]) -> int:
         outcomes = {arm: {seed: outcome(path) for seed, path in by_seed.items()} for arm, by_seed in runs.items()}
         print(table(outcomes))
         print(f"\nFirst step of each phase, by the product's detector:\n{phase_table(outcomes)}")
+        print(f"\nEvery run:\n{run_table(outcomes)}")
         figure = options.figure or options.runs / "collapse.png"
         drawn = options.arms or list(runs)
         draw_collapse(

@@ -115,6 +115,18 @@ def table(outcomes: Mapping[str, Mapping[int, Outcome]]) -> str:
     return "\n".join(lines)
 
 
+def run_table(outcomes: Mapping[str, Mapping[int, Outcome]]) -> str:
+    """Return the Markdown table of every single run."""
+    head = "| arm | seed | reward, end | best | answers, end | probe, end | entropy, end | collapsed at |"
+    lines = [head, "|---" * (head.count("|") - 1) + "|"]
+    for arm, by_seed in outcomes.items():
+        for seed, run in sorted(by_seed.items()):
+            numbers = (run.reward, run.best_reward, run.answers, run.probe, run.entropy)
+            at = f"{run.collapse_step:.0f}" if math.isfinite(run.collapse_step) else "never"
+            lines.append(f"| {arm} | {seed} | {' | '.join(f'{number:.2f}' for number in numbers)} | {at} |")
+    return "\n".join(lines)
+
+
 def phase_table(outcomes: Mapping[str, Mapping[int, Outcome]]) -> str:
     """Return the Markdown table of the detector's verdicts: in how many runs, and the median first step."""
     alarming = [phase.value for phase in Phase if phase is not Phase.HEALTHY]

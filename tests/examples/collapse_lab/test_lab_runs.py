@@ -9,7 +9,7 @@ from lab.arms import PRESETS, RunSettings, arms
 from lab.cold_start import ColdStartSettings, cold_start
 from lab.objective import ObjectiveSettings
 from lab.runs import Run, is_finished
-from lab.summary import Outcome, find_runs, interval, outcome, paired, table
+from lab.summary import Outcome, find_runs, interval, outcome, paired, run_table, table
 from lab.world import WorldSettings
 
 from verl_llds.errors import ConfigError
@@ -115,6 +115,7 @@ def test_differences_are_of_equal_seeds() -> None:
     row = table({"grpo": baseline, "llds": arm}).splitlines()[-1]
     assert row.startswith("| llds | 3 | 0.50 ± 0.20 |")
     assert "0/3 | +0.25 [-0.39, +0.89] |" in row
+    assert run_table({"llds": arm}).splitlines()[2].startswith("| llds | 1 | 0.30 | 0.00 |")
 
 
 def test_interval_is_that_of_student() -> None:
