@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+
+# The tests of this folder share modules with the processes they start.
+sys.path.insert(0, str(Path(__file__).parent))
 
 Batch = dict[str, Tensor]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from verl_llds.loss.displacement import action_ids_from_mask, gate_weights, masked_displacement
+from verl_llds.loss.displacement import action_ids_from_mask, masked_displacement, open_tokens
 from verl_llds.settings import Gate
 
 
@@ -22,16 +22,16 @@ def test_empty_shapes(shape: tuple[int, int]) -> None:
     ids = action_ids_from_mask(mask)
     assert ids.shape == shape
     for gate in Gate:
-        assert gate_weights(torch.zeros(shape), ids, mask, gate).shape == shape
+        assert open_tokens(torch.zeros(shape), ids, mask, gate).shape == shape
 
 
 def test_as_many_actions_as_the_width_allows() -> None:
     mask = torch.tensor([[True, False, True, False, True]])
     delta = torch.tensor([[1.0, 9.0, -1.0, 9.0, 1.0]])
-    gate = gate_weights(delta, action_ids_from_mask(mask), mask, Gate.ACTION)
+    gate = open_tokens(delta, action_ids_from_mask(mask), mask, Gate.ACTION)
     assert gate.tolist() == [[1, 0, 0, 0, 1]]
     every_token_an_action = torch.arange(1, 6)[None]
-    gate = gate_weights(delta, every_token_an_action, torch.ones_like(mask), Gate.ACTION)
+    gate = open_tokens(delta, every_token_an_action, torch.ones_like(mask), Gate.ACTION)
     assert gate.tolist() == [[1, 1, 0, 1, 1]]
 
 
@@ -52,12 +52,12 @@ def test_no_gradient_flows_into_the_old_log_probs_or_through_the_gate() -> None:
     assert new.grad is not None
     assert new.grad.tolist() == [[-1.0, -1.0, 0.0]]
     for gate in Gate:
-        assert not gate_weights(delta, action_ids_from_mask(mask), mask, gate).requires_grad
+        assert not open_tokens(delta, action_ids_from_mask(mask), mask, gate).requires_grad
 
 
 def test_gate_sums_do_not_lose_small_terms() -> None:
     # In float32 the one small rise is lost beside the two large terms, and the sum is 0 instead of negative.
     delta = torch.tensor([[1e8, -1e-3, -1e8]])
     mask = torch.ones(1, 3, dtype=torch.bool)
-    assert gate_weights(-delta, action_ids_from_mask(mask), mask, Gate.ACTION).tolist() == [[1, 1, 1]]
-    assert gate_weights(delta, action_ids_from_mask(mask), mask, Gate.ACTION).tolist() == [[0, 0, 0]]
+    assert open_tokens(-delta, action_ids_from_mask(mask), mask, Gate.ACTION).tolist() == [[1, 1, 1]]
+    assert open_tokens(delta, action_ids_from_mask(mask), mask, Gate.ACTION).tolist() == [[0, 0, 0]]

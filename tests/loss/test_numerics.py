@@ -5,10 +5,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as trials
+from hypothesis import strategies as st
 from torch import Tensor
 
+from verl_llds.diagnostics.tally import facts, tally
+from verl_llds.loss.displacement import action_ids_from_mask
 from verl_llds.loss.llds import count_preserved_tokens, llds_penalty
-from verl_llds.settings import LLDSConfig
+from verl_llds.settings import LLDSConfig, Preserve
 
 Batch = dict[str, Tensor]
 GATES = ["action", "response", "token"]
@@ -24,6 +29,77 @@ def evaluate(batch: Batch, gate: str = "action") -> tuple[Tensor, Tensor, dict[s
     penalty.backward()
     assert log_prob.grad is not None
     return penalty.detach(), log_prob.grad, metrics
+
+
+DTYPES = [torch.float16, torch.bfloat16, torch.float32]
+configs = st.builds(
+    LLDSConfig,
+    gate=st.sampled_from(GATES),
+    preserve=st.sampled_from(["nonnegative", "positive", "correct"]),
+    answer_weight=st.sampled_from([1.0, 0.3, 0.0, "paper", "authors"]),
+    answer_in_gate=st.booleans(),
+    tolerance=st.sampled_from([0.0, 0.01, 300.0]),
+    normalizer=st.sampled_from(["preserved", "all"]),
+)
+
+
+@pytest.mark.parametrize("new_dtype", DTYPES)
+@pytest.mark.parametrize("old_dtype", DTYPES)
+@trials(max_examples=60, deadline=None)
+@given(
+    config=configs,
+    shape=st.tuples(st.integers(0, 4), st.integers(0, 9)),
+    mask_share=st.sampled_from([0.0, 0.1, 0.6, 1.0]),
+    reach=st.sampled_from([0.0, 1e-6, 1.0, 200.0]),
+    seed=st.integers(0, 2**20),
+)
+def test_always_finite(
+    new_dtype: torch.dtype,
+    old_dtype: torch.dtype,
+    config: LLDSConfig,
+    shape: tuple[int, int],
+    mask_share: float,
+    reach: float,
+    seed: int,
+) -> None:
+    """Log-ratios of either sign up to 200, any settings, any mask, an empty one and an empty batch included."""
+    rng = torch.Generator().manual_seed(seed)
+    old = -reach * torch.rand(shape, generator=rng)
+    ratio = reach * (2 * torch.rand(shape, generator=rng) - 1)
+    log_prob = (old + ratio).to(new_dtype).requires_grad_()
+    mask = torch.rand(shape, generator=rng) < mask_share
+    advantages = torch.randint(-1, 2, (shape[0], 1), generator=rng) * mask
+    correct = torch.rand(shape[0], generator=rng) < 0.5
+    preserve = Preserve(config.preserve)
+    penalty, metrics = llds_penalty(
+        old_log_prob=old.to(old_dtype),
+        log_prob=log_prob,
+        advantages=advantages.float(),
+        response_mask=mask,
+        num_preserved_tokens=int(count_preserved_tokens(advantages, mask, preserve=preserve, correct=correct)),
+        num_policy_tokens=int(mask.sum()),
+        settings=config,
+        answer_mask=torch.rand(shape, generator=rng) < 0.3,
+        correct=correct,
+        valid_searches=4 * float(torch.rand((), generator=rng)),
+    )
+    penalty.backward()
+    assert log_prob.grad is not None
+    assert torch.isfinite(penalty)
+    assert penalty >= 0
+    assert torch.isfinite(log_prob.grad).all()
+    assert log_prob.grad.dtype == new_dtype
+    assert all(math.isfinite(value) for value in metrics.values())
+    if shape[1]:
+        sums = tally(
+            old_log_prob=old.to(old_dtype),
+            log_prob=log_prob,
+            advantages=advantages.float(),
+            response_mask=mask,
+            action_ids=action_ids_from_mask(mask),
+        )
+        assert torch.isfinite(sums).all()
+        assert all(math.isfinite(value) for value in facts(sums, "llds").values())
 
 
 @pytest.mark.parametrize("gate", GATES)

@@ -128,7 +128,8 @@ def reference(
     explicit_ids=st.booleans(),
     preserve=st.sampled_from([preserve.value for preserve in Preserve]),
     normalizer=st.sampled_from([normalizer.value for normalizer in Normalizer]),
-    tolerance=st.sampled_from([0.0, 0.125, 1.0]),
+    # 0.0703 has no exact float32, and no small multiple of it is one of 1/16.
+    tolerance=st.sampled_from([0.0, 0.125, 1.0, 0.0703]),
     answer_in_gate=st.booleans(),
 )
 def test_agrees_with_the_formulas(

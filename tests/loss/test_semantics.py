@@ -13,47 +13,22 @@
 11. An answer weight scales the answer in the penalty; the answer still counts in full for the gate.
 12. An answer weight with no answer mask to apply it to is an error.
 13. The penalty is not multiplied by the coefficient.
+
+14 to 35, what the other settings mean, are in test_semantics_settings.py.
+
+36. The action gate of one row knows nothing of another's.
+37. Tokens of one number are one action, though observations lie between them.
+38. The response gate sums over the actions of a row, each token once.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor
+from loss_rows import X, run
 
 from verl_llds.errors import ConfigError
-from verl_llds.loss.llds import count_preserved_tokens, llds_penalty
 from verl_llds.settings import LLDSConfig
-
-X = None
-"""An observation token."""
-
-
-def run(
-    *rows: list[float | None], advantage: float = 1.0, gate: str = "action", **options: Any
-) -> tuple[float, list[list[float]]]:
-    """Return N * penalty and its gradient by displacement, for rows of displacements."""
-    mask = torch.tensor([[delta is not X for delta in row] for row in rows])
-    delta = torch.tensor([[9.0 if delta is X else delta for delta in row] for row in rows]).double()
-    advantages = torch.full_like(delta, advantage) * mask
-    old = torch.full_like(delta, -10.0)
-    new: Tensor = (old - delta).requires_grad_()
-    num_tokens = int(count_preserved_tokens(advantages, mask))
-    options.setdefault("settings", LLDSConfig(gate=gate))
-    penalty, _ = llds_penalty(
-        old_log_prob=old,
-        log_prob=new,
-        advantages=advantages,
-        response_mask=mask,
-        num_preserved_tokens=num_tokens,
-        **options,
-    )
-    penalty.backward()
-    assert new.grad is not None
-    gradient = -new.grad * num_tokens
-    return penalty.item() * num_tokens, [[round(value, 9) for value in row] for row in gradient.tolist()]
 
 
 def test_1_action_down_response_up() -> None:
@@ -125,3 +100,24 @@ def test_12_answer_weight_without_answer_mask() -> None:
 
 def test_13_coefficient_is_left_to_the_caller() -> None:
     assert run([1.0], settings=LLDSConfig(coef=0.0)) == run([1.0], settings=LLDSConfig(coef=7.0))
+
+
+def test_36_rows_do_not_share_actions() -> None:
+    ids = torch.tensor([[1, 1, 0, 2], [1, 1, 0, 2]])
+    rows = [[2.0, -1.0, X, -1.0], [-4.0, 1.0, X, 3.0]]
+    assert run(*rows) == (pytest.approx(5.0), [[1, 0, 0, 0], [0, 0, 0, 1]])
+    assert run(*rows, action_ids=ids) == run(*rows)
+    assert run(*rows, gate="response") == (0.0, [[0, 0, 0, 0], [0, 0, 0, 0]])
+
+
+def test_37_an_action_around_an_observation() -> None:
+    row = [3.0, X, -2.0, -2.0]
+    assert run(row) == (pytest.approx(3.0), [[1, 0, 0, 0]])
+    assert run(row, action_ids=torch.tensor([[1, 0, 1, 2]])) == (pytest.approx(3.0), [[1, 0, 0, 0]])
+    assert run(row, action_ids=torch.tensor([[4, 0, 4, 4]])) == (0.0, [[0, 0, 0, 0]])
+
+
+@pytest.mark.parametrize(("last", "is_open"), [(-1.9, 1), (-2.0, 0), (-2.1, 0)])
+def test_38_response_gate_sums_over_actions(last: float, is_open: int) -> None:
+    gradient = [[is_open, 0, 0, 0, is_open]]
+    assert run([1.5, -0.5, X, last, 1.0], gate="response") == (pytest.approx(2.5 * is_open), gradient)
