@@ -101,7 +101,9 @@ def test_stop_ends_the_run_before_the_next_step(tmp_path: Path, verdicts: list[P
     trainer = make(tmp_path, "diagnostics.on_phase.collapsed=stop")
     verdicts.append(report(Phase.DECAY, Phase.COLLAPSED))
     trainer.step({}, {})
-    with pytest.raises(CollapseError, match=r"on_phase\.collapsed=stop at step 7: phase collapsed \(was decay\); entropy doubled"):
+    with pytest.raises(
+        CollapseError, match=r"collapsed=stop at step 7: phase collapsed \(was decay\); entropy doubled"
+    ):
         trainer.on_step_begin()
     assert trainer.calls == ["step"]
 
