@@ -19,7 +19,7 @@ from statistics import fmean
 from processes import own_processes
 from rich.console import Console
 from rich.table import Table
-from run import new_run_dir, phase, prepare, serve, split, train
+from run import new_run_dir, phase, prepare, script, serve, split, train
 
 from verl_llds.report.collapse import draw_collapse
 
@@ -47,8 +47,15 @@ def main() -> int:
     out: Path = parser.parse_args(own).out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     with own_processes() as run:
+        if overrides:
+            # The second arm's settings should not be found wanting after the first arm has run.
+            with phase("configuration: checking both arms"):
+                for arm in ARMS:
+                    check = [script("verl-llds"), "check", "experiment=laptop_collapse", *overrides_of(arm, overrides)]
+                    if run.call(check) != 0:
+                        return 1
+        prepare(run, out, [])
         pair_dir = new_run_dir(out)
-        prepare(run, out, [f"algorithm={ARMS[-1]}", *overrides])
         with phase("retriever: serving the index"):
             url = serve(run, out, pair_dir)
         for arm in ARMS:

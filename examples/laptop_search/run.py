@@ -54,7 +54,7 @@ def prepare(run: Run, out: Path, overrides: Sequence[str]) -> None:
     if overrides and not (out / "policy").exists():
         # The next phases take minutes: a typo should not wait for them.
         with phase("configuration: checking the overrides"):
-            _must(run.call([_script("verl-llds"), "check", "experiment=laptop_llds", *overrides]))
+            _must(run.call([script("verl-llds"), "check", "experiment=laptop_llds", *overrides]))
     with phase("world: passages and questions"):
         _must(run.call([*build, "world", "--out", str(out / "world")]))
     with phase("index: encoding the passages"):
@@ -62,7 +62,7 @@ def prepare(run: Run, out: Path, overrides: Sequence[str]) -> None:
             # Beside other work, two threads waiting for each other took three times the CPU time.
             run.call(
                 [
-                    _script("retriever-server"),
+                    script("retriever-server"),
                     "index",
                     "--overwrite",
                     "--threads=1",
@@ -78,7 +78,7 @@ def prepare(run: Run, out: Path, overrides: Sequence[str]) -> None:
 def serve(run: Run, out: Path, run_dir: Path) -> str:
     """Start the retriever on a free loopback port and return its URL once it answers."""
     ready, log = run_dir / "retriever.json", run_dir / "retriever.log"
-    command = [_script("retriever-server"), "serve", "--index", str(out / "index"), "--port", "0"]
+    command = [script("retriever-server"), "serve", "--index", str(out / "index"), "--port", "0"]
     # One thread: the other core belongs to the policy.
     process = run.start([*command, "--threads", "1", "--ready-file", str(ready)], log=log)
     deadline = time.monotonic() + READY_TIMEOUT_S
@@ -156,7 +156,8 @@ def new_run_dir(out: Path) -> Path:
     return directory
 
 
-def _script(name: str) -> str:
+def script(name: str) -> str:
+    """Return the path of a console script of this environment."""
     return str(Path(sys.executable).parent / name)
 
 
