@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,11 +68,12 @@ def is_finished(run: Run, out: Path) -> bool:
 def carry_out(run: Run, out: Path, policies: Path) -> Iterator[Mapping[str, float]]:
     """Train, write the run line by line, and yield the metrics of every step.
 
-    Until it is finished its name ends in ``.part``; a run that was interrupted is done again from its start.
+    Until it is finished its name ends in the process id and ``.part``, so that two processes never write one file; a
+    run that was interrupted is done again from its start.
     """
     path = run.path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".jsonl.part")
+    unfinished = path.with_suffix(f".jsonl.{os.getpid()}.part")
     with unfinished.open("w") as file:
         _write(file, {"header": run.header()})
         for step, row in enumerate(Trainer(run.settings, run.seed, policies).rows(), start=1):
