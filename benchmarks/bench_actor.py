@@ -183,8 +183,10 @@ def compare(model: Path, arguments: argparse.Namespace) -> None:
         for name, found_peaks in peaks.items():
             found_peaks.append(peak_mebibytes(name, model))
     print(f"\n{arguments}, torch {torch.__version__}\n")
-    print("| update | wall ms | CPU ms | wall / stock | CPU / stock | peak MiB | peak / stock |")
-    print("|---|---|---|---|---|---|---|")
+    titles = ["update", "wall ms", "CPU ms", "wall / stock", "CPU / stock"]
+    if arguments.memory:
+        titles += ["peak MiB", "peak / stock"]
+    print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     for name, found in times.items():
         cells = [f"{statistics.median(pair[kind] for pair in found):.0f}" for kind in (0, 1)]
         for kind in (0, 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -48,3 +49,10 @@ def run(
     assert new.grad is not None
     gradient = -new.grad * num_tokens
     return penalty.item() * num_tokens, [[round(value, 9) for value in row] for row in gradient.tolist()]
+
+
+def gated(row: list[float | None], answer: list[int], in_gate: bool, **fields: Any) -> tuple[float, list[float]]:
+    """Return `run` of one row with an answer, the penalty to within rounding."""
+    settings = LLDSConfig(answer_in_gate=in_gate, **fields)
+    penalty, gradient = run(row, settings=settings, answer_mask=torch.tensor([answer]))
+    return pytest.approx(penalty), gradient[0]

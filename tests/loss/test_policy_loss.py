@@ -93,6 +93,18 @@ def test_the_loss_is_the_base_plus_coef_times_the_penalty(rows: Rows, base: str)
             assert getattr(metrics[name], "values", metric) == getattr(metric, "values", metric)
 
 
+def test_verls_other_arguments_reach_the_base_loss(rows: Rows) -> None:
+    mode = "actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-sum"
+    weighted = [{**row, "rollout_is_weights": 0.5 + row["entropy"]} for row in rows]
+    for choices in (("algorithm=grpo",), ("algorithm=grpo_llds", "algorithm.llds.coef=0")):
+        plain, other = evaluate(make_actor(*choices), rows), evaluate(make_actor(*choices, mode), rows)
+        with_weights = evaluate(make_actor(*choices), weighted)
+        assert len({float(plain[0]), float(other[0]), float(with_weights[0])}) == 3
+    stock = ("algorithm=grpo", mode)
+    ours = ("algorithm=grpo_llds", "algorithm.llds.coef=0", mode)
+    assert torch.equal(evaluate(make_actor(*ours), weighted)[1], evaluate(make_actor(*stock), weighted)[1])
+
+
 def test_there_are_base_losses() -> None:
     assert {"vanilla", "gspo", "gpg", "clip_cov", "kl_cov", "geo_mean", "sapo"} <= set(BASES)
 

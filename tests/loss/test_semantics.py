@@ -14,7 +14,7 @@
 12. An answer weight with no answer mask to apply it to is an error.
 13. The penalty is not multiplied by the coefficient.
 
-14 to 35, what the other settings mean, are in test_semantics_settings.py.
+14 to 25 are in test_semantics_settings.py, 26 to 35 in test_semantics_sums.py.
 
 36. The action gate of one row knows nothing of another's.
 37. Tokens of one number are one action, though observations lie between them.
