@@ -16,7 +16,7 @@ from verl_llds.diagnostics.tally import CLASSES, PLACES, QUANTITIES, facts, unfl
 from verl_llds.loss.micro_batch import TALLY_PREFIX
 
 Results = dict[str, dict[str, Any]]
-SINGLES = ["preserved", "all", "correct", "nothing"]
+SINGLES = ["preserved", "none on one rank", "all", "correct", "nothing"]
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,14 @@ def test_two_ranks_make_the_update_of_one(results: Results, case: str) -> None:
     expected = facts(unflatten(metrics, TALLY_PREFIX), "llds")
     assert len(expected) > 20
     assert facts(unflatten(split_metrics, TALLY_PREFIX), "llds") == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_worker_counts_the_tokens_of_the_set_it_protects(results: Results, size: int) -> None:
+    effective = {case: step(results[f"{case}, {size}"]["metrics"])["actor/llds/effective_coef"] for case in SINGLES}
+    assert effective.pop("nothing") == 0
+    assert 0.02 < effective.pop("all") < 0.18
+    assert effective == pytest.approx(dict.fromkeys(effective, 0.2), rel=1e-12)
 
 
 def test_the_cases_of_two_ranks_differ(results: Results) -> None:

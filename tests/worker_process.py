@@ -37,7 +37,7 @@ from verl_llds.worker import LLDSActorRolloutRefWorker
 
 VOCABULARY = 32
 ADVANTAGES = (-0.8, 1.1, -0.5, 0.0, -1.2, 0.4, -0.3, 2.0)
-"""Of the whole batch's rows; the rows of the first of two ranks are the even ones, none of them preserved."""
+"""Of the whole batch's rows. No even row is preserved."""
 RESPONSES = (9, 4, 7, 12, 5, 8, 6, 3)
 LLDS = ("algorithm=grpo_llds", "algorithm.llds.coef=0.2")
 # One process, two mini-batches twice over, AdamW. By name: worker class, overrides, whether the driver wants a tally.
@@ -49,12 +49,14 @@ SEQUENCES: dict[str, tuple[type, tuple[str, ...], bool]] = {
     "coef 0.2": (LLDSActorRolloutRefWorker, ("algorithm=grpo_llds",), False),
     "coef 0.2, tally": (LLDSActorRolloutRefWorker, ("algorithm=grpo_llds",), True),
 }
-# One mini-batch, by one process and by two ranks.
-SINGLES: dict[str, tuple[str, ...]] = {
-    "preserved": ("algorithm=grpo_llds",),
-    "all": ("algorithm=grpo_llds", "algorithm.llds.normalizer=all"),
-    "correct": ("algorithm=grpo_llds", "algorithm.llds.preserve=correct", "algorithm.llds.gate=response"),
-    "nothing": ("algorithm=grpo_llds", "algorithm.llds.preserve=correct", "algorithm.llds.correct_reward=2"),
+# One mini-batch, by one process and by two ranks. By name: overrides, and whether the first rank has the even rows,
+# without a preserved token, instead of the first half.
+SINGLES: dict[str, tuple[tuple[str, ...], bool]] = {
+    "preserved": (("algorithm=grpo_llds",), False),
+    "none on one rank": (("algorithm=grpo_llds",), True),
+    "all": (("algorithm=grpo_llds", "algorithm.llds.normalizer=all"), False),
+    "correct": (("algorithm=grpo_llds", "algorithm.llds.preserve=correct", "algorithm.llds.gate=response"), False),
+    "nothing": (("algorithm=grpo_llds", "algorithm.llds.preserve=correct", "algorithm.llds.correct_reward=2"), False),
 }
 
 
@@ -211,9 +213,11 @@ def process(rank: int, world_size: int, folder: Path, configs: dict[str, DictCon
             data = make_batch(list(range(len(RESPONSES))))
             set_old_log_probs(worker, data, displaced=False)
             results[name] = update(worker, data, 4, epochs=2, **{TALLY_KEY: tally})
-    for name in SINGLES:
+    for name, (_, alternating) in SINGLES.items():
         worker = start(LLDSActorRolloutRefWorker, configs[name])
-        data = make_batch(list(range(rank, len(RESPONSES), world_size)))
+        share = len(RESPONSES) // world_size
+        rows = range(rank, len(RESPONSES), world_size) if alternating else range(rank * share, (rank + 1) * share)
+        data = make_batch(list(rows))
         set_old_log_probs(worker, data, displaced=True)
         results[f"{name}, {world_size}"] = update(worker, data, len(RESPONSES), epochs=1, **{TALLY_KEY: True})
     if rank == 0:
@@ -226,7 +230,7 @@ def main(folder: Path) -> None:
     """Run everything, one process first and then two ranks."""
     platform.activate()
     write_model(folder / "model")
-    overrides = {**{name: run[1] for name, run in SEQUENCES.items()}, **SINGLES}
+    overrides = {name: run[1] for name, run in SEQUENCES.items()} | {name: run[0] for name, run in SINGLES.items()}
     configs = {name: actor_config(folder / "model", *chosen) for name, chosen in overrides.items()}
     for world_size in (1, 2):
         # Forked, so that what took seconds to import is imported once.

@@ -170,6 +170,21 @@ def test_sums_of_half_precision_are_taken_in_float64(dtype: torch.dtype) -> None
     assert sums[0, 0].tolist() == [size, -0.25 * size, -0.375 * size, size, 1, 1]
 
 
+def test_nothing_is_rounded() -> None:
+    rng = torch.Generator().manual_seed(0)
+    old, new = -torch.rand(1, 999, generator=rng), -torch.rand(1, 999, generator=rng)
+    old[0, :3], new[0, :3] = torch.tensor([1e8, 0.0, 0.0]), torch.tensor([0.0, -1e-3, 1e8])
+    ones = torch.ones(1, 999)
+    # In float32 the one small fall is lost beside the two large terms.
+    ids = torch.where(torch.arange(999) < 3, 1, 2)[None]
+    sums = tally(old_log_prob=old, log_prob=new, advantages=ones, response_mask=ones, action_ids=ids)
+    found = dict(zip(QUANTITIES, sums[0, 0].tolist(), strict=True))
+    assert (found["actions"], found["displaced_actions"]) == (1, 1)
+    found = dict(zip(QUANTITIES, sums[0, 2].tolist(), strict=True))
+    assert found["old_log_prob"] == pytest.approx(float(old[0, 3:].double().sum()), rel=1e-12)
+    assert found["log_prob"] == pytest.approx(float(new[0, 3:].double().sum()), rel=1e-12)
+
+
 def test_flatten_and_unflatten_are_inverse() -> None:
     sums = torch.rand(3, 3, len(QUANTITIES), dtype=torch.float64)
     named = flatten(sums, "actor/llds_tally")

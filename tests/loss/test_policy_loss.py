@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -18,6 +19,7 @@ from loss_mini_batch import (
     settings_of,
     whole_sequence,
 )
+from torch import Tensor
 from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY, get_policy_loss_fn
 from verl.utils.metric import AggregationType
 from verl.workers.config.actor import FSDPActorConfig
@@ -91,6 +93,33 @@ def test_the_loss_is_the_base_plus_coef_times_the_penalty(rows: Rows, base: str)
         # verl's own metrics stay as they were, apart from the loss that was added to.
         if name != "actor/pg_loss":
             assert getattr(metrics[name], "values", metric) == getattr(metric, "values", metric)
+
+
+def test_coefficient_0_lets_nothing_of_the_penalty_through(rows: Rows) -> None:
+    # verl clamps its ratios, so that its loss stays finite where the penalty is infinite.
+    assert float(rows[0]["advantages"][0]) > 0
+    rows[0]["log_probs"][0] = -math.inf
+    loss, _, metrics = evaluate(make_actor("algorithm=grpo_llds", "algorithm.llds.coef=0"), rows)
+    assert metrics["actor/llds/penalty"].aggregate() == math.inf
+    assert torch.isfinite(loss)
+    assert torch.equal(loss, evaluate(make_actor("algorithm=grpo"), rows)[0])
+
+
+def test_coefficient_0_keeps_nothing_for_the_backward_pass(rows: Rows) -> None:
+    def saved(*choices: str) -> int:
+        tensors: list[Tensor] = []
+
+        def pack(tensor: Tensor) -> Tensor:
+            tensors.append(tensor)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            evaluate(make_actor(*choices), rows)
+        return len(tensors)
+
+    stock = saved("algorithm=grpo")
+    assert saved("algorithm=grpo_llds", "algorithm.llds.coef=0") == stock
+    assert saved("algorithm=grpo_llds") > stock
 
 
 def test_verls_other_arguments_reach_the_base_loss(rows: Rows) -> None:

@@ -20,7 +20,8 @@ from verl_llds.diagnostics.tally import facts, tally, unflatten
 from verl_llds.loss.micro_batch import TALLY_PREFIX
 
 PROMPTS = (3, 1, 4, 2, 5, 1, 2, 3)
-RESPONSES = (7, 5, 9, 1, 12, 8, 3, 6)
+# A response of two tokens is two actions that touch.
+RESPONSES = (7, 5, 9, 2, 12, 8, 3, 6)
 ADVANTAGES = (1.1, 0.0, -0.8, 0.4, -0.5, 0.0, 2.0, 1.0)
 REWARDS = (1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0)
 # For each rank the sizes of its micro-batches, as many on every rank.
