@@ -6,11 +6,15 @@ The real trainers run in tests/e2e.
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+import transfer_queue as tq
 import verl  # noqa: F401
 
+from verl_llds import trainer as trainer_module
 from verl_llds.compose import compose_run
 from verl_llds.diagnostics.phases import PhaseReport
 from verl_llds.diagnostics.signals import Phase
@@ -122,6 +126,44 @@ def test_nothing_is_measured_where_it_is_turned_off(tmp_path: Path, verdicts: li
     trainer = make(tmp_path, "diagnostics.enabled=false")
     trainer.step({}, {})
     assert trainer.calls == ["step"]
+
+
+def trajectory(status: str, num_searches: int, *documents: str) -> dict[str, Any]:
+    return {
+        "search": {
+            "status": status,
+            "num_searches": num_searches,
+            "num_asked": 1,
+            "num_invalid": 0,
+            "search_s": [],
+            "num_tokens": 10,
+            "num_policy": 5,
+            "first_documents": documents,
+        }
+    }
+
+
+def test_a_failed_search_is_no_evidence_of_a_wrong_trajectory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        (trajectory("answered", 1, "a"), 1.0),
+        (trajectory("answered", 1, "a"), 0.0),
+        (trajectory("retrieval_failed", 0), 0.0),
+    ]
+    scores = [torch.tensor([0.0, reward]) for _, reward in rows]
+    columns = {
+        "extra_fields": SimpleNamespace(tolist=lambda: [extra for extra, _ in rows]),
+        "uid": SimpleNamespace(tolist=lambda: ["q"] * 3),
+        "rm_scores": torch.nested.as_nested_tensor(scores, layout=torch.jagged),
+    }
+    monkeypatch.setattr(tq, "kv_batch_get", lambda **_: columns)
+    monkeypatch.setattr(trainer_module, "check_retriever", lambda _: None)
+    trainer = make(tmp_path, "search=search_r1", "search.max_failed_ratio=1.0")
+    metrics: dict[str, float] = {}
+    trainer._record_rollout(SimpleNamespace(keys=["0", "1", "2"], partition_id="train", tags=[{}] * 3), metrics)
+    assert metrics["llds/observation_match_ratio"] == 1.0
+    assert metrics["search/status/retrieval_failed"] == pytest.approx(1 / 3)
+    assert trainer._rewards == [1.0, 0.0]
+    assert trainer._valid_searches == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("by_path", [False, True])

@@ -31,6 +31,7 @@ from verl_llds.errors import CollapseError
 from verl_llds.loss.micro_batch import TALLY_KEY, VALID_SEARCHES_KEY
 from verl_llds.search.agent_loop import TRAJECTORY_KEY, search_settings
 from verl_llds.search.metrics import check_failures, search_metrics
+from verl_llds.search.trajectory import EpisodeStatus
 from verl_llds.worker import LLDSActorRolloutRefWorker, LLDSDetachActorWorker
 
 MODE_PREFIX = "llds_"
@@ -116,7 +117,7 @@ class LLDSTrainerMixin:
         columns = (data.pop("extra_fields").tolist(), data.pop("uid").tolist(), rewards, batch.tags)
         # Rows that verl adds to fill a batch copy another row's fields.
         real = [row for row in zip(*columns, strict=True) if not row[3].get("is_padding", False)]
-        self._rewards += [reward for _, _, reward, _ in real]
+        self._rewards += [reward for extra, _, reward, _ in real if not _has_failed(extra.get(TRAJECTORY_KEY))]
         threshold = self.diagnostics.settings.correct_reward
         rows = [
             {**extra[TRAJECTORY_KEY], "uid": uid, "correct": reward >= threshold}
@@ -128,7 +129,7 @@ class LLDSTrainerMixin:
             return
         self._valid_searches = statistics.fmean(row["num_searches"] for row in rows)
         metrics.update(search_metrics(rows))
-        match = observation_match_ratio(rows)
+        match = observation_match_ratio([row for row in rows if not _has_failed(row)])
         if match is not None:
             metrics["llds/observation_match_ratio"] = match
         check_failures(rows, search_settings(self.config))
@@ -153,6 +154,11 @@ class LLDSTrainerMixin:
             folder = trainer.resume_from_path
         if not self.diagnostics.load(folder):
             print(f"verl-llds: {folder} holds no state of the diagnostics; they start anew", flush=True)
+
+
+def _has_failed(facts: dict[str, Any] | None) -> bool:
+    """Return whether the environment failed a trajectory, whose reward then says nothing about the policy."""
+    return facts is not None and EpisodeStatus(facts["status"]).is_failure
 
 
 @register_trainer("llds_sync")

@@ -15,38 +15,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verl_llds.diagnostics.tally import ADVANTAGE_TOLERANCE, CLASSES, facts, tally
-from verl_llds.loss.displacement import action_ids_from_mask
+from verl_llds.diagnostics.tally import CLASSES, facts, tally
+from verl_llds.loss.displacement import ADVANTAGE_TOLERANCE
 
 
 def likelihood_facts(
     *,
     old_log_prob: Tensor,
+    log_prob: Tensor,
     advantages: Tensor,
     response_mask: Tensor,
     action_ids: Tensor,
-    log_prob: Tensor | None = None,
 ) -> dict[str, float]:
-    """Return the likelihood of a step's trajectories, and how it moved if ``log_prob`` is given.
+    """Return the likelihood of a step's trajectories before and after an update, and how it moved.
 
     Args:
         old_log_prob: ``[B, T]``, log-probabilities before the update, of any floating type.
+        log_prob: ``[B, T]``, log-probabilities after the update.
         advantages: ``[B, T]``, the same on all policy tokens of a row; ignored off-policy.
         response_mask: ``[B, T]``, true (or 1) on tokens the policy generated.
         action_ids: ``[B, T]`` int64 in 0..T: not 0 on policy tokens, equal within an action, rising in time.
-        log_prob: ``[B, T]``, log-probabilities after the update.
 
     Returns:
         With ``{class}`` one of ``correct`` (advantage > 0), ``zero`` and ``incorrect``:
 
         * ``llds/trajectory_frac/{class}``: share of the trajectories that hold policy tokens;
         * ``llds/log_prob/{class}/old``: mean per policy token of the class;
-        * ``llds/nonfinite_tokens``: policy tokens with a log-probability that is not finite, before or after;
-          all means leave them out.
-
-        And with ``log_prob``:
-
         * ``llds/log_prob/{class}/new``: as ``old``;
+        * ``llds/nonfinite_tokens``: policy tokens with a log-probability that is not finite, before or after;
+          all means leave them out;
         * ``llds/displacement/{class}``: mean per policy token;
         * ``llds/displaced_token_frac/{class}``: share of policy tokens whose likelihood fell;
         * ``llds/displaced_action_frac/{class}``: share of actions whose summed likelihood fell;
@@ -59,27 +56,22 @@ def likelihood_facts(
     """
     policy = response_mask.bool()
     old = old_log_prob.detach().double()
-    new = old if log_prob is None else log_prob.detach().double()
+    new = log_prob.detach().double()
     tokens = policy & old.isfinite() & new.isfinite()
     found = _class_shares(advantages, policy)
     found["llds/nonfinite_tokens"] = float((policy & ~tokens).sum())
     sums = tally(old_log_prob=old, log_prob=new, advantages=advantages, response_mask=policy, action_ids=action_ids)
-    by_class = facts(sums, "llds")
-    if log_prob is None:
-        return found | {name: value for name, value in by_class.items() if name.endswith("/old")}
-    return found | by_class | _log_ratio_tail((old - new)[tokens].abs())
+    return found | facts(sums, "llds") | _log_ratio_tail((old - new)[tokens].abs())
 
 
-def probe_facts(
-    *, first_log_prob: Tensor, log_prob: Tensor, mask: Tensor, action_ids: Tensor | None = None
-) -> dict[str, float]:
+def probe_facts(*, first_log_prob: Tensor, log_prob: Tensor, mask: Tensor, action_ids: Tensor) -> dict[str, float]:
     """Return the likelihood of the fixed probe set, and how it moved since it was first measured.
 
     Args:
         first_log_prob: ``[B, T]``, log-probabilities when the set was made.
         log_prob: ``[B, T]``, log-probabilities now.
         mask: ``[B, T]``, true (or 1) on tokens the policy generated.
-        action_ids: ``[B, T]``, see `likelihood_facts`. Default: the runs of ``mask``.
+        action_ids: ``[B, T]``, see `likelihood_facts`.
 
     Returns:
         * ``llds/probe/log_prob``: mean per policy token now;
@@ -94,7 +86,7 @@ def probe_facts(
         log_prob=now,
         advantages=torch.ones_like(now),
         response_mask=policy,
-        action_ids=action_ids_from_mask(policy) if action_ids is None else action_ids,
+        action_ids=action_ids,
     )
     tokens, first_sum, now_sum, _, actions, displaced_actions = sums.sum(dim=(0, 1)).tolist()
     found = {"llds/probe/nonfinite_tokens": float(policy.sum() - tokens)}

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
 
-from verl_llds.diagnostics.fields import check_count, default_of, is_number, known_values
 from verl_llds.diagnostics.signals import Phase
 from verl_llds.errors import ConfigError
+from verl_llds.fields import check_count, default_of, is_number, known_values
 
 _PHASES = "diagnostics.phases"
 _ALARMING = tuple(phase.value for phase in Phase if phase is not Phase.HEALTHY)

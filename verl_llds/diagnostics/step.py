@@ -69,14 +69,18 @@ class StepDiagnostics:
     def _fill_probe(self, batch: Any) -> None:
         """Take correct trajectories of this step, as many as are missing."""
         real = [index for index, tag in enumerate(batch.tags) if not tag.get("is_padding", False)]
-        data = _get([batch.keys[index] for index in real], batch.partition_id, [*FIELDS, "action_ids", "rm_scores"])
+        keys = [batch.keys[index] for index in real]
+        data = _get(keys, batch.partition_id, ["response_mask", "rm_scores"])
         rewards = data["rm_scores"].to_padded_tensor(0).sum(dim=1)
         num_tokens = data["response_mask"].to_padded_tensor(0).sum(dim=1)
-        chosen = ((rewards >= self.settings.correct_reward) & (num_tokens > 0)).nonzero().flatten().tolist()
+        correct = ((rewards >= self.settings.correct_reward) & (num_tokens > 0)).nonzero().flatten().tolist()
+        chosen = [keys[index] for index in correct[: self.probe.size - len(self.probe)]]
+        if not chosen:
+            return
+        data = _get(chosen, batch.partition_id, [*FIELDS, "action_ids"])
         columns = {name: data[name].unbind() for name in FIELDS}
-        ids = _action_ids(data).unbind()
-        for index in chosen[: self.probe.size - len(self.probe)]:
-            self.probe.add({name: columns[name][index] for name in FIELDS}, ids[index])
+        for index, ids in enumerate(_action_ids(data).unbind()):
+            self.probe.add({name: columns[name][index] for name in FIELDS}, ids)
 
     def save(self, folder: str) -> None:
         """Write the state into a checkpoint's folder."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from verl_llds.loss.displacement import masked_displacement
+from verl_llds.loss.displacement import ADVANTAGE_TOLERANCE, masked_displacement
 
 CLASSES = ("correct", "zero", "incorrect")
 """Trajectories by advantage: above 0, 0, and below 0."""
@@ -21,8 +21,6 @@ PLACES = ("first_action", "middle_action", "last_action")
 
 QUANTITIES = ("tokens", "old_log_prob", "log_prob", "displaced_tokens", "actions", "displaced_actions")
 """What is summed; a token is displaced if its likelihood fell, an action if its summed likelihood did."""
-
-ADVANTAGE_TOLERANCE = 1e-6
 
 
 def tally(

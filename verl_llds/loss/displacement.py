@@ -23,6 +23,9 @@ from torch import Tensor
 
 from verl_llds.settings import Gate
 
+ADVANTAGE_TOLERANCE = 1e-6
+"""Up to this an advantage counts as 0: a reward minus the mean of equal rewards need not be exactly 0."""
+
 
 def action_ids_from_mask(response_mask: Tensor) -> Tensor:
     """Number the actions of each row.

@@ -26,10 +26,13 @@ import torch
 from torch import Tensor
 
 from verl_llds.errors import ConfigError
-from verl_llds.loss.displacement import action_ids_from_mask, masked_displacement, open_tokens
+from verl_llds.loss.displacement import (
+    ADVANTAGE_TOLERANCE,
+    action_ids_from_mask,
+    masked_displacement,
+    open_tokens,
+)
 from verl_llds.settings import Gate, LLDSConfig, Normalizer, Preserve
-
-ADVANTAGE_TOLERANCE = 1e-6
 
 
 def preserved_mask(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from verl_llds.errors import ConfigError
+from verl_llds.fields import check_count, is_number, known_values
 
 _MIN_OBSERVATION_TOKENS = 32
 """Both information tags are 31 bytes, so no tokenizer with byte fallback needs more ids for them."""
@@ -58,26 +58,17 @@ class SearchConfig:
                 "use the one `retriever-server serve` prints, for example http://127.0.0.1:8000/retrieve"
             )
         for name in ("topk", "max_turns", "max_action_tokens", "max_attempts", "max_concurrency"):
-            self._check_count(name, 1)
-        self._check_count("max_observation_tokens", _MIN_OBSERVATION_TOKENS)
-        if not (_is_number(self.timeout_s) and 0 < self.timeout_s < math.inf):
+            check_count("search", self, name, 1)
+        check_count("search", self, "max_observation_tokens", _MIN_OBSERVATION_TOKENS)
+        if not (is_number(self.timeout_s) and 0 < self.timeout_s < math.inf):
             raise ConfigError(
                 f"search.timeout_s must be a positive number of seconds, got {self.timeout_s!r}: "
                 "use 30, written without quotes"
             )
-        if not (_is_number(self.max_failed_ratio) and 0 <= self.max_failed_ratio <= 1):
+        if not (is_number(self.max_failed_ratio) and 0 <= self.max_failed_ratio <= 1):
             raise ConfigError(
                 f"search.max_failed_ratio must be a number in [0, 1], got {self.max_failed_ratio!r}: "
                 "use 0.1, or 1 to never stop for failed searches, written without quotes"
-            )
-
-    def _check_count(self, name: str, least: int) -> None:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            default = next(field.default for field in fields(self) if field.name == name)
-            raise ConfigError(
-                f"search.{name} must be a whole number of at least {least}, got {value!r}: "
-                f"use {default}, written without quotes"
             )
 
     @classmethod
@@ -87,21 +78,7 @@ class SearchConfig:
         Raises:
             ConfigError: for an unknown key (the known ones are named) or a value out of range.
         """
-        values = {} if values is None else values
-        known = [field.name for field in fields(cls)]
-        if not isinstance(values, Mapping):
-            raise ConfigError(f"search must be a mapping with settings {', '.join(known)}, got {values!r}")
-        unknown = sorted(str(key) for key in values if key not in known)
-        if unknown:
-            raise ConfigError(
-                f"search has no setting {', '.join(unknown)}; it has {', '.join(known)}: correct the name or remove it"
-            )
-        return cls(**values)
-
-
-def _is_number(value: object) -> bool:
-    # A quoted "30" or a yes/no in YAML arrives as str or bool; comparing those would fail obscurely or pass.
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        return cls(**known_values("search", cls, values))
 
 
 def _is_http_url(value: object) -> bool:
