@@ -132,11 +132,6 @@ class LLDSConfig:
         """Whether the loss treats answer tokens in a way of their own."""
         return self.answer_weight != 1 or not self.answer_in_gate
 
-    @property
-    def is_adaptive(self) -> bool:
-        """Whether the answer weight follows the number of valid searches."""
-        return isinstance(self.answer_weight, str)
-
     def answer_weight_at(self, valid_searches: float | None) -> float:
         """Return the answer weight in force, in [0, 1].
 
