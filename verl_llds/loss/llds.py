@@ -15,9 +15,9 @@ Where this differs from the authors' code, it follows the paper:
 * The coefficient and the answer weight are two factors; the authors take the lesser of the two on the answer.
 * ``answer_mask`` is 1 **on** the answer; theirs is 0 there.
 
-Choices of ours: the hinge is relu, whose gradient at a displacement of exactly 0 is 0. The gradients of
-``maximum`` and ``clamp`` at that tie are not, and would push on tokens whose likelihood did not fall. And an
-advantage counts as >= 0 from -1e-6 on, because a reward minus the mean of equal rewards need not be exactly 0.
+Choices of ours: at a displacement of exactly 0 the hinge has gradient 0, as relu has. The gradients of ``maximum``
+and ``clamp`` at that tie are not 0, and would push on tokens whose likelihood did not fall. And an advantage counts
+as >= 0 from -1e-6 on.
 """
 
 from __future__ import annotations
