@@ -88,13 +88,15 @@ def test_a_refusal_names_the_settings_and_the_remedy(override: str, said: list[s
 def test_a_tokenizer_without_a_chat_template_is_refused(template: str | None) -> None:
     tokenizer: Any = type("Tokenizer", (), {"chat_template": template})()
     with pytest.raises(ConfigError) as caught:
-        check_chat_template(tokenizer, "org/base-model")
+        check_chat_template(tokenizer, "org/base-model", None)
     assert "org/base-model" in str(caught.value)
     assert "actor_rollout_ref.model.custom_chat_template" in str(caught.value)
 
 
 def test_a_tokenizer_with_a_chat_template_passes() -> None:
-    check_chat_template(type("Tokenizer", (), {"chat_template": "{{ messages }}"})(), "model")
+    tokenizer: Any = type("Tokenizer", (), {"chat_template": "{{ messages }}"})()
+    check_chat_template(tokenizer, "model", None)
+    check_chat_template(tokenizer, "model", SearchConfig())
 
 
 def test_a_retriever_that_is_not_there_is_named_with_the_remedy() -> None:

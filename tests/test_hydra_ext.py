@@ -98,7 +98,7 @@ def test_platform_cpu() -> None:
 def test_search_r1() -> None:
     config = composed("search=search_r1")
     assert config.search.url == "http://127.0.0.1:8000/retrieve"
-    assert config.actor_rollout_ref.rollout.agent.default_agent_loop == "search_r1"
+    assert config.actor_rollout_ref.rollout.agent.default_agent_loop == "search"
 
 
 def test_the_megatron_primary_takes_our_groups_too() -> None:

@@ -5,6 +5,8 @@ The real trainers run in tests/e2e.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,13 +15,14 @@ import pytest
 import torch
 import transfer_queue as tq
 import verl  # noqa: F401
+from verl.trainer.ppo.v1 import replay_buffer
 
 from verl_llds import trainer as trainer_module
 from verl_llds.compose import compose_run
 from verl_llds.diagnostics.phases import PhaseReport
 from verl_llds.diagnostics.signals import Phase
 from verl_llds.diagnostics.step import STATE_FILE, StepDiagnostics
-from verl_llds.errors import CollapseError
+from verl_llds.errors import CollapseError, RolloutError
 from verl_llds.trainer import LLDSTrainerMixin
 
 
@@ -29,18 +32,27 @@ class Base:
     def __init__(self, config: Any) -> None:
         self.config = config
         self.global_steps = 7
+        self.parameter_sync_step = 1
         self.calls: list[str] = []
+        self.during_step: Callable[[], None] = lambda: None
 
     def on_step_begin(self) -> None:
         self.calls.append("begin")
 
     def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> str:
         self.calls.append("step")
+        self.during_step()
         return "batch"
 
+    def _val_metrics_update(self, sources: Any, uids: Any, facts: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
+        return {"measured": list(facts)}
+
+    def _dump_generations(self, *, inputs: list[str], reward_extra_infos_dict: dict[str, Any]) -> None:
+        self.dumped = reward_extra_infos_dict
+
     def _save_checkpoint(self) -> None:
-        folder = Path(self.config.trainer.default_local_dir) / "global_step_7"
-        self.calls.append("save after state" if (folder / STATE_FILE).exists() else "save")
+        folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
+        self.calls.append(f"save {self.global_steps}" if (folder / STATE_FILE).exists() else "save too early")
 
     def _load_checkpoint(self) -> None:
         self.calls.append("load")
@@ -98,7 +110,7 @@ def test_checkpoint_saves_with_the_state_written_first(tmp_path: Path, verdicts:
     trainer = make(tmp_path, "diagnostics.on_phase.decay=checkpoint")
     verdicts.append(report(Phase.HEALTHY, Phase.DECAY))
     trainer.step({}, {})
-    assert trainer.calls == ["step", "save after state"]
+    assert trainer.calls == ["step", "save 7"]
 
 
 def test_stop_ends_the_run_before_the_next_step(tmp_path: Path, verdicts: list[PhaseReport]) -> None:
@@ -129,41 +141,131 @@ def test_nothing_is_measured_where_it_is_turned_off(tmp_path: Path, verdicts: li
 
 
 def trajectory(status: str, num_searches: int, *documents: str) -> dict[str, Any]:
+    counts = ("num_policy", "num_observation", "num_answer", "num_context", "num_cached")
     return {
         "search": {
             "status": status,
+            "error": "no result" if status == "retrieval_failed" else "",
             "num_searches": num_searches,
-            "num_asked": 1,
-            "num_invalid": 0,
-            "search_s": [],
-            "num_tokens": 10,
-            "num_policy": 5,
+            "turns": [],
             "first_documents": documents,
+            **dict.fromkeys(counts, 5),
         }
     }
 
 
-def test_a_failed_search_is_no_evidence_of_a_wrong_trajectory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [
-        (trajectory("answered", 1, "a"), 1.0),
-        (trajectory("answered", 1, "a"), 0.0),
-        (trajectory("retrieval_failed", 0), 0.0),
-    ]
-    scores = [torch.tensor([0.0, reward]) for _, reward in rows]
-    columns = {
-        "extra_fields": SimpleNamespace(tolist=lambda: [extra for extra, _ in rows]),
-        "uid": SimpleNamespace(tolist=lambda: ["q"] * 3),
-        "rm_scores": torch.nested.as_nested_tensor(scores, layout=torch.jagged),
-    }
-    monkeypatch.setattr(tq, "kv_batch_get", lambda **_: columns)
+ROWS = [
+    (trajectory("answered", 1, "a"), 1.0),
+    (trajectory("answered", 1, "a"), 0.0),
+    (trajectory("retrieval_failed", 0), 0.0),
+]
+BATCH = SimpleNamespace(keys=["0", "1", "2"], partition_id="train", tags=[{}] * 3)
+
+
+@pytest.fixture
+def queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One group of three trajectories in verl's queue, and a retriever at the start."""
+    scores = [torch.tensor([0.0, reward]) for _, reward in ROWS]
+
+    def get(**_: Any) -> dict[str, Any]:
+        return {
+            "extra_fields": SimpleNamespace(tolist=lambda: [extra for extra, _ in ROWS]),
+            "uid": SimpleNamespace(tolist=lambda: ["q"] * 3),
+            "rm_scores": torch.nested.as_nested_tensor(scores, layout=torch.jagged),
+        }
+
+    monkeypatch.setattr(tq, "kv_batch_get", get)
+    monkeypatch.setattr(tq, "kv_batch_put", lambda **_: None)
     monkeypatch.setattr(trainer_module, "check_retriever", lambda _: None)
-    trainer = make(tmp_path, "search=search_r1", "search.max_failed_ratio=1.0")
+
+
+def rolling(tmp_path: Path, ratio: float) -> Any:
+    group = ["data.train_batch_size=1", "actor_rollout_ref.rollout.n=3", "algorithm.llds.coef=0"]
+    return make(tmp_path, "search=search_r1", f"search.max_failure_ratio={ratio}", *group)
+
+
+def test_a_failed_search_is_no_evidence_of_a_wrong_trajectory(tmp_path: Path, queue: None) -> None:
+    trainer = rolling(tmp_path, 1.0)
     metrics: dict[str, float] = {}
-    trainer._record_rollout(SimpleNamespace(keys=["0", "1", "2"], partition_id="train", tags=[{}] * 3), metrics)
+    trainer._record_rollout(BATCH, metrics)
     assert metrics["llds/observation_match_ratio"] == 1.0
     assert metrics["search/status/retrieval_failed"] == pytest.approx(1 / 3)
-    assert trainer._rewards == [1.0, 0.0]
-    assert trainer._valid_searches == pytest.approx(2 / 3)
+    assert trainer.rollouts.rewards == [1.0, 0.0]
+    assert trainer.rollouts.valid_searches == 1.0
+
+
+@pytest.mark.parametrize("saved", ["", "5", "6"])
+def test_too_many_failures_stop_the_run_with_the_last_step_saved(tmp_path: Path, queue: None, saved: str) -> None:
+    trainer = rolling(tmp_path, 0.3)
+    if saved:
+        (tmp_path / "latest_checkpointed_iteration.txt").write_text(saved)
+    trainer.during_step = lambda: trainer._record_rollout(BATCH, {})
+    with pytest.raises(RolloutError, match=r"1 of 3 .* step 7 failed.*state after step 6 is saved in .*global_step_6"):
+        trainer.step({}, {})
+    assert trainer.calls == (["step"] if saved == "6" else ["step", "save 6"])
+    assert trainer.global_steps == 7
+
+
+def test_before_the_first_step_there_is_nothing_to_save(tmp_path: Path, queue: None) -> None:
+    trainer = rolling(tmp_path, 0.3)
+    trainer.global_steps = 1
+    trainer.during_step = lambda: trainer._record_rollout(BATCH, {})
+    with pytest.raises(RolloutError, match="No step was finished"):
+        trainer.step({}, {})
+    assert trainer.calls == ["step"]
+
+
+def test_a_step_all_of_whose_rollouts_raised_is_one_of_them(tmp_path: Path, queue: None) -> None:
+    trainer = rolling(tmp_path, 0.3)
+    said = "Sync replay buffer selected terminal groups with no materializable trajectories."
+
+    def lose() -> None:
+        raise RuntimeError(said)
+
+    trainer.during_step = lose
+    with pytest.raises(RolloutError, match=said):
+        trainer.step({}, {})
+    assert trainer.calls == ["step", "save 6"]
+
+
+def test_other_errors_of_a_step_are_left_alone(tmp_path: Path, queue: None) -> None:
+    trainer = rolling(tmp_path, 0.3)
+
+    def fail() -> None:
+        raise RuntimeError("out of memory")
+
+    trainer.during_step = fail
+    with pytest.raises(RuntimeError, match="out of memory") as raised:
+        trainer.step({}, {})
+    assert not isinstance(raised.value, RolloutError)
+    assert trainer.calls == ["step"]
+
+
+def test_verl_still_says_what_is_looked_for_when_every_rollout_raised() -> None:
+    assert trainer_module._NOTHING_LEFT in inspect.getsource(replay_buffer)
+
+
+def test_an_evaluation_that_failed_stops_the_run_with_its_step_saved(tmp_path: Path, queue: None) -> None:
+    trainer = rolling(tmp_path, 0.3)
+    facts = {"status": ["answered", "retrieval_failed"], "error": ["", "down"], "turns": [[], []]}
+    with pytest.raises(RolloutError, match=r"1 of 2 trajectories of an evaluation.*after step 7"):
+        trainer._val_metrics_update([], [], facts, [], expected_acc_counts={("nq", "q"): 2})
+    assert trainer.calls == ["save 7"]
+
+
+def test_an_evaluation_is_measured_without_its_turns(tmp_path: Path, queue: None) -> None:
+    trainer = rolling(tmp_path, 0.5)
+    facts = {"status": ["answered", "retrieval_failed"], "error": ["", "down"], "turns": [[], []]}
+    metrics = trainer._val_metrics_update([], [], facts, [], expected_acc_counts={("nq", "q"): 2})
+    assert metrics == {"measured": ["status", "error"], "val-aux/search/failure_ratio": 0.5}
+
+
+def test_dumps_of_rollouts_get_statuses_and_turns(tmp_path: Path, queue: None) -> None:
+    trainer = rolling(tmp_path, 1.0)
+    trainer._record_rollout(BATCH, {})
+    trainer._dump_generations(inputs=[], reward_extra_infos_dict={"uid": ["0", "2"]})
+    assert trainer.dumped["status"] == ["answered", "retrieval_failed"]
+    assert trainer.dumped["error"] == ["", "no result"]
 
 
 @pytest.mark.parametrize("by_path", [False, True])

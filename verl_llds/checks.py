@@ -11,10 +11,15 @@ from omegaconf import DictConfig
 
 from verl_llds.errors import ConfigError
 from verl_llds.search.client import SearchClient
+from verl_llds.search.engine import check_engine
+from verl_llds.search.environment import load_tools, make_environment
 from verl_llds.search.settings import SearchConfig
 
 FAITHFUL_CLIP_RATIO_C = 100.0
 """Dual clip from here on is out of reach: the authors' code clamps the ratio at 100."""
+
+_PATIENCE_S = 10.0
+"""Longest wait for a retriever that is to be there before a run starts."""
 
 _EXPERT_FIELDS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
@@ -107,13 +112,27 @@ def _num_experts(path: str, trust_remote_code: bool) -> int:
     return max(int(getattr(config, name, None) or 0) for name in _EXPERT_FIELDS)
 
 
+def check_search(config: DictConfig) -> SearchConfig:
+    """Return the settings of the search environment, after trying all of it that needs no model and no retriever.
+
+    Raises:
+        ConfigError: for a setting that cannot work, a rollout engine that cannot stop at a tag, or a tool that
+            cannot be made.
+    """
+    settings = SearchConfig.from_run(config)
+    if config.get("search") is not None:
+        check_engine(config.actor_rollout_ref.rollout)
+        load_tools(settings.tools)
+    return settings
+
+
 def check_retriever(settings: SearchConfig) -> None:
     """Ask the retriever one question.
 
     Raises:
         RetrievalError: if it does not answer.
     """
-    asyncio.run(_ask(replace(settings, max_attempts=2)))
+    asyncio.run(_ask(replace(settings, max_attempts=2, max_wait_s=min(settings.max_wait_s, _PATIENCE_S))))
 
 
 async def _ask(settings: SearchConfig) -> None:
@@ -124,8 +143,8 @@ async def _ask(settings: SearchConfig) -> None:
         await client.close()
 
 
-def check_chat_template(tokenizer: Any, model: str) -> None:
-    """Refuse a tokenizer that cannot render a chat.
+def check_chat_template(tokenizer: Any, model: str, settings: SearchConfig | None) -> None:
+    """Refuse a tokenizer that cannot render the chats of this run.
 
     Raises:
         ConfigError: naming the model and the setting that supplies a template.
@@ -135,3 +154,6 @@ def check_chat_template(tokenizer: Any, model: str) -> None:
             f"the tokenizer of {model} has no chat template, so prompts cannot be rendered: set "
             "actor_rollout_ref.model.custom_chat_template, or add a chat_template to the tokenizer"
         )
+    if settings is not None:
+        # Native tool calls read their turns off the template here.
+        make_environment(settings, SearchClient(settings), tokenizer)

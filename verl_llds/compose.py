@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
-from verl_llds.checks import cautions, check_config, check_experts
+from verl_llds.checks import cautions, check_config, check_experts, check_search
 from verl_llds.diagnostics.settings import DiagnosticsConfig
 from verl_llds.errors import LLDSError
 
@@ -46,13 +46,11 @@ def validate_run(config: DictConfig) -> None:
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
-    from verl_llds.search.agent_loop import search_settings
-
     config = OmegaConf.create(config)
     OmegaConf.resolve(config)
     check_config(config)
     check_experts(config, local_only=True)
-    search_settings(config)
+    check_search(config)
     DiagnosticsConfig.from_mapping(config.get("diagnostics"))
     validate_config(
         config=config,

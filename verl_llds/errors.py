@@ -17,7 +17,18 @@ class PluginError(LLDSError, RuntimeError):
     """The plugin could not attach itself to verl, so a run would train without it."""
 
 
-class RetrievalError(LLDSError, ConnectionError):
+class RolloutError(LLDSError, RuntimeError):
+    """Too many trajectories of a step failed for the step to be trained on."""
+
+
+class ToolError(LLDSError, OSError):
+    """A tool of the environment could not do its work, which says nothing about the policy."""
+
+    attempts: int = 0
+    """How often it was tried."""
+
+
+class RetrievalError(ToolError, ConnectionError):
     """The retriever could not be reached, or answered with something that is no result."""
 
 

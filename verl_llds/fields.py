@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields
+from enum import Enum
 from typing import Any
 
 from verl_llds.errors import ConfigError
@@ -39,6 +41,45 @@ def check_count(node: str, settings: Any, name: str, least: int) -> None:
             f"{node}.{name} must be a whole number of at least {least}, got {value!r}: "
             f"use {max(least, default_of(settings, name))}, written without quotes"
         )
+
+
+def check_seconds(node: str, settings: Any, name: str) -> None:
+    """Refuse a field that is no positive, finite number of seconds.
+
+    Raises:
+        ConfigError: naming the field and its default.
+    """
+    value = getattr(settings, name)
+    if not (is_number(value) and 0 < value < math.inf):
+        raise ConfigError(
+            f"{node}.{name} must be a positive number of seconds, got {value!r}: "
+            f"use {default_of(settings, name):g}, written without quotes"
+        )
+
+
+def check_switch(node: str, settings: Any, name: str) -> None:
+    """Refuse a field that is neither true nor false.
+
+    Raises:
+        ConfigError: naming the field.
+    """
+    value = getattr(settings, name)
+    if not isinstance(value, bool):
+        raise ConfigError(f"{node}.{name} must be true or false, got {value!r}: write it without quotes")
+
+
+def check_choice(node: str, settings: Any, name: str, choices: type[Enum]) -> None:
+    """Turn a field of frozen settings into its enum.
+
+    Raises:
+        ConfigError: naming the field and the values it may have.
+    """
+    value = getattr(settings, name)
+    try:
+        object.__setattr__(settings, name, choices(value))
+    except ValueError as error:
+        known = ", ".join(str(choice.value) for choice in choices)
+        raise ConfigError(f"{node}.{name} must be one of {known}, got {value!r}: correct the name") from error
 
 
 def default_of(settings: Any, name: str) -> Any:

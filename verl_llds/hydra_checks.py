@@ -10,7 +10,7 @@ from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from verl_llds.checks import cautions, check_config, check_experts
+from verl_llds.checks import cautions, check_config, check_experts, check_search
 from verl_llds.compose import reason
 from verl_llds.diagnostics.settings import DiagnosticsConfig
 from verl_llds.errors import LLDSError
@@ -28,13 +28,11 @@ class CheckRun(Callback):  # type: ignore[misc]
 
         Hydra turns an exception of a callback into a warning and goes on, hence the exit.
         """
-        from verl_llds.search.agent_loop import search_settings
-
         try:
             instantiate(config.actor_rollout_ref.actor.policy_loss)
             check_config(config)
             check_experts(config, local_only=True)
-            search_settings(config)
+            check_search(config)
             DiagnosticsConfig.from_mapping(config.get("diagnostics"))
         except (LLDSError, HydraException) as error:
             print(f"verl-llds: {reason(error)}", file=sys.stderr)

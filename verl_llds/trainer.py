@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import statistics
+from pathlib import Path
 from typing import Any
 
 import ray
-import transfer_queue as tq
 from omegaconf import DictConfig, open_dict
 from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1 import (
@@ -22,19 +22,21 @@ from verl.trainer.ppo.v1 import (
 )
 from verl.utils.debug import marked_timer
 
-from verl_llds.checks import check_chat_template, check_config, check_experts, check_retriever
+from verl_llds.checks import check_chat_template, check_config, check_experts, check_retriever, check_search
 from verl_llds.diagnostics.collect import observation_match_ratio
 from verl_llds.diagnostics.phases import PhaseReport
 from verl_llds.diagnostics.settings import DiagnosticsConfig, OnPhase
 from verl_llds.diagnostics.step import StepDiagnostics
-from verl_llds.errors import CollapseError
+from verl_llds.errors import CollapseError, RolloutError
 from verl_llds.loss.micro_batch import TALLY_KEY, VALID_SEARCHES_KEY
-from verl_llds.search.agent_loop import TRAJECTORY_KEY, search_settings
-from verl_llds.search.metrics import check_failures, search_metrics
-from verl_llds.search.trajectory import EpisodeStatus
+from verl_llds.search.failures import has_failed
+from verl_llds.search.step import StepRollouts, check_evaluation
 from verl_llds.worker import LLDSActorRolloutRefWorker, LLDSDetachActorWorker
 
 MODE_PREFIX = "llds_"
+
+_NOTHING_LEFT = "no materializable trajectories"
+"""What verl says when every rollout of a step raised."""
 
 
 class LLDSTrainerMixin:
@@ -43,16 +45,17 @@ class LLDSTrainerMixin:
     config: DictConfig
     tokenizer: Any
     global_steps: int
+    parameter_sync_step: int
     role_worker_mapping: dict[Any, Any]
     worker_cls: type = LLDSActorRolloutRefWorker
 
     def __init__(self, config: DictConfig) -> None:
         check_config(config)
+        self.search = check_search(config)
         if config.get("search") is not None:
-            check_retriever(search_settings(config))
+            check_retriever(self.search)
+        self.rollouts = StepRollouts(self.search)
         self.diagnostics = StepDiagnostics(DiagnosticsConfig.from_mapping(config.get("diagnostics")))
-        self._valid_searches: float | None = None
-        self._rewards: list[float] = []
         self._stop_reason = ""
         # verl compares the mode with its own names to choose its behaviour.
         with open_dict(config):
@@ -61,7 +64,8 @@ class LLDSTrainerMixin:
 
     def _init_tokenizer(self) -> None:
         super()._init_tokenizer()  # type: ignore[misc]
-        check_chat_template(self.tokenizer, self.config.actor_rollout_ref.model.path)
+        settings = self.search if self.config.get("search") is not None else None
+        check_chat_template(self.tokenizer, self.config.actor_rollout_ref.model.path, settings)
         check_experts(self.config)
 
     def _init_resource_pool_mgr(self) -> None:
@@ -81,11 +85,21 @@ class LLDSTrainerMixin:
         super().on_step_begin()  # type: ignore[misc]
 
     def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> Any:
-        """Run one training step, then measure it."""
-        self._rewards = []
-        batch = super().step(metrics, timing_raw)  # type: ignore[misc]
+        """Run one training step, then measure it.
+
+        Raises:
+            RolloutError: if too many trajectories failed, with a checkpoint of the last finished step saved.
+        """
+        self.rollouts.begin()
+        try:
+            batch = super().step(metrics, timing_raw)  # type: ignore[misc]
+        except RuntimeError as error:
+            if not isinstance(error, RolloutError) and _NOTHING_LEFT not in str(error):
+                raise
+            raise self._saved(error, self.global_steps - 1) from error
         if self.diagnostics.settings.enabled:
-            reward = statistics.fmean(self._rewards) if self._rewards else None
+            rewards = self.rollouts.rewards
+            reward = statistics.fmean(rewards) if rewards else None
             with marked_timer("llds_diagnostics", timing_raw):
                 report = self.diagnostics.measure(self, batch, metrics, reward)
             self._act_on(report)
@@ -105,37 +119,51 @@ class LLDSTrainerMixin:
         elif action is OnPhase.STOP:
             self._stop_reason = f"stopped by diagnostics.on_phase.{report.phase.value}=stop at {text}"
 
+    def _saved(self, error: Exception, num_steps: int) -> RolloutError:
+        """Save the state after so many finished steps, unless that is done, and say so in the error."""
+        folder = os.path.join(self.config.trainer.default_local_dir, f"global_step_{num_steps}")
+        if num_steps == 0:
+            return RolloutError(f"{error}. No step was finished, so there is nothing to save")
+        if not self._has_checkpoint(num_steps):
+            current, self.global_steps = self.global_steps, num_steps
+            self._save_checkpoint()
+            self.global_steps = current
+        return RolloutError(f"{error}. The state after step {num_steps} is saved in {folder}, where it will resume")
+
+    def _has_checkpoint(self, num_steps: int) -> bool:
+        tracker = Path(self.config.trainer.default_local_dir, "latest_checkpointed_iteration.txt")
+        return tracker.is_file() and tracker.read_text().strip() == str(num_steps)
+
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
         self._record_rollout(batch, metrics)
-        return super()._compute_advantage(batch, metrics)  # type: ignore[misc]
+        with self.rollouts.apart(batch):
+            return super()._compute_advantage(batch, metrics)  # type: ignore[misc]
 
     def _record_rollout(self, batch: Any, metrics: dict[str, Any]) -> None:
-        """Add ``search/*`` and stop the run, before its update, if too many searches failed."""
-        fields = ["extra_fields", "uid", "rm_scores"]
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
-        rewards = data["rm_scores"].to_padded_tensor(0).sum(dim=1).tolist()
-        columns = (data.pop("extra_fields").tolist(), data.pop("uid").tolist(), rewards, batch.tags)
-        # Rows that verl adds to fill a batch copy another row's fields.
-        real = [row for row in zip(*columns, strict=True) if not row[3].get("is_padding", False)]
-        self._rewards += [reward for extra, _, reward, _ in real if not _has_failed(extra.get(TRAJECTORY_KEY))]
+        """Add ``search/*`` and stop the run, before its update, if too many trajectories failed."""
+        config = self.config
+        num_expected = config.data.train_batch_size // self.parameter_sync_step * config.actor_rollout_ref.rollout.n
         threshold = self.diagnostics.settings.correct_reward
-        rows = [
-            {**extra[TRAJECTORY_KEY], "uid": uid, "correct": reward >= threshold}
-            for extra, uid, reward, _ in real
-            if TRAJECTORY_KEY in extra
-        ]
-        self._valid_searches = None
-        if not rows:
-            return
-        self._valid_searches = statistics.fmean(row["num_searches"] for row in rows)
-        metrics.update(search_metrics(rows))
-        match = observation_match_ratio([row for row in rows if not _has_failed(row)])
+        metrics.update(self.rollouts.record(batch, num_expected, threshold, f"step {self.global_steps}"))
+        match = observation_match_ratio([row for row in self.rollouts.rows if not has_failed(row)])
         if match is not None:
             metrics["llds/observation_match_ratio"] = match
-        check_failures(rows, search_settings(self.config))
+
+    def _val_metrics_update(self, data_sources: Any, sample_uids: Any, facts: Any, *args: Any, **kwargs: Any) -> Any:
+        expected = kwargs.get("expected_acc_counts") or {}
+        try:
+            found = check_evaluation(facts, sum(expected.values()), self.search)
+        except RolloutError as error:
+            raise self._saved(error, self.global_steps) from error
+        metrics = super()._val_metrics_update(data_sources, sample_uids, facts, *args, **kwargs)  # type: ignore[misc]
+        return {**metrics, **found}
+
+    def _dump_generations(self, *args: Any, reward_extra_infos_dict: dict[str, list[Any]], **kwargs: Any) -> None:
+        columns = {**reward_extra_infos_dict, **self.rollouts.dumped(reward_extra_infos_dict.get("uid", []))}
+        super()._dump_generations(*args, reward_extra_infos_dict=columns, **kwargs)  # type: ignore[misc]
 
     def _update_actor(self, batch: Any, metrics: dict[str, Any]) -> Any:
-        batch.extra_info[VALID_SEARCHES_KEY] = self._valid_searches
+        batch.extra_info[VALID_SEARCHES_KEY] = self.rollouts.valid_searches
         batch.extra_info[TALLY_KEY] = self.diagnostics.settings.enabled
         return super()._update_actor(batch, metrics)  # type: ignore[misc]
 
@@ -154,11 +182,6 @@ class LLDSTrainerMixin:
             folder = trainer.resume_from_path
         if not self.diagnostics.load(folder):
             print(f"verl-llds: {folder} holds no state of the diagnostics; they start anew", flush=True)
-
-
-def _has_failed(facts: dict[str, Any] | None) -> bool:
-    """Return whether the environment failed a trajectory, whose reward then says nothing about the policy."""
-    return facts is not None and EpisodeStatus(facts["status"]).is_failure
 
 
 @register_trainer("llds_sync")

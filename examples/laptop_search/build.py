@@ -24,10 +24,10 @@ from cache import FINGERPRINT_FILE, fingerprint, is_current, rebuild
 from world import WorldSettings, make_world, write_world
 
 from verl_llds.reward import qa
-from verl_llds.search import protocol
+from verl_llds.search import documents, search_r1
 
 _HERE = Path(__file__).resolve().parent
-_SHARED_CODE = (Path(qa.__file__), Path(protocol.__file__))
+_SHARED_CODE = tuple(Path(module.__file__) for module in (qa, documents, search_r1))
 _WORLD_CODE = tuple(_HERE / name for name in ("facts.py", "questions.py", "relations.py", "world.py"))
 _POLICY_CODE = tuple(
     _HERE / name for name in ("cold_start.py", "demonstrations.py", "policy.py", "trajectories.py", "vocabulary.py")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from relations import BRIDGE_RELATIONS, COUNTRY_RELATIONS, RELATIONS, TWO_HOP_QUESTIONS, Relation
 from trajectories import Trajectory, answer_turn, search_turn
 
-from verl_llds.search.protocol import Document
+from verl_llds.search.documents import Document
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,7 +17,8 @@ from transformers import PreTrainedTokenizerFast
 from vocabulary import save_tokenizer, train_tokenizer
 from world import World
 
-from verl_llds.search.protocol import format_documents, format_observation
+from verl_llds.search.documents import format_documents
+from verl_llds.search.search_r1 import format_observation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

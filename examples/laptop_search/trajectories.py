@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 from world import user_message
 
-from verl_llds.search.protocol import Document, format_documents, format_observation
+from verl_llds.search.documents import Document, format_documents
+from verl_llds.search.search_r1 import format_observation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,7 +20,7 @@ from questions import Question, QuestionSettings, make_questions
 from relations import RELATIONS
 
 from verl_llds.reward.qa import normalize_answer
-from verl_llds.search.protocol import Document
+from verl_llds.search.documents import Document
 
 # Search-R1's own prompt is about 130 words; on a CPU it would cost more than the search it explains.
 PROMPT = "Think, <search> if needed, then <answer>. Question: {question}\n"
@@ -153,5 +153,4 @@ def _row(question: Question, split: str, index: int, ids: Mapping[str, str]) -> 
             "num_hops": question.num_hops,
             "gold_passages": [ids[fact.key] for fact in question.facts],
         },
-        "agent_name": "search_r1",
     }

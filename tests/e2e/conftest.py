@@ -16,6 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+# The tests of this folder share modules.
+sys.path.insert(0, str(Path(__file__).parent))
+
 CAPITALS = {
     "France": "Paris",
     "Norway": "Oslo",
@@ -78,7 +81,8 @@ def _make_policy(path: Path) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-    from verl_llds.search.protocol import Document, format_documents, format_observation
+    from verl_llds.search.documents import Document, format_documents
+    from verl_llds.search.search_r1 import format_observation
 
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -2,67 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from training_run import metrics, rollouts, train
 
 if TYPE_CHECKING:
     from conftest import World
-
-TIMEOUT_S = 420
-
-
-def train(
-    world: World, out: Path, url: str, environment: dict[str, str], *overrides: str
-) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "verl.trainer.main_ppo",
-        "algorithm=grpo_llds",
-        "platform=cpu",
-        "search=search_r1",
-        f"search.url={url}",
-        "search.max_turns=2",
-        "search.max_action_tokens=40",
-        "search.max_observation_tokens=120",
-        f"data.train_files={world.train}",
-        f"data.val_files={world.train}",
-        "data.train_batch_size=4",
-        "data.max_prompt_length=64",
-        "data.max_response_length=320",
-        f"actor_rollout_ref.model.path={world.model}",
-        "actor_rollout_ref.actor.ppo_mini_batch_size=2",
-        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4",
-        "actor_rollout_ref.actor.use_kl_loss=false",
-        "actor_rollout_ref.actor.optim.lr=1e-3",
-        "actor_rollout_ref.rollout.n=4",
-        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8",
-        "actor_rollout_ref.rollout.max_num_seqs=32",
-        "actor_rollout_ref.rollout.max_model_len=448",
-        "trainer.logger=[console,file]",
-        f"trainer.default_local_dir={out / 'checkpoints'}",
-        f"trainer.rollout_data_dir={out / 'rollouts'}",
-        "trainer.val_before_train=false",
-        "trainer.test_freq=-1",
-        "trainer.save_freq=1",
-        f"hydra.run.dir={out / 'hydra'}",
-        *overrides,
-    ]
-    environment = {**environment, "VERL_FILE_LOGGER_PATH": str(out / "metrics.jsonl")}
-    return subprocess.run(
-        command, env=environment, cwd=out, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
-
-
-def metrics(out: Path) -> dict[int, dict[str, Any]]:
-    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return {record["step"]: record["data"] for record in records}
 
 
 @pytest.mark.e2e
@@ -95,9 +43,12 @@ def test_trains_saves_and_resumes(
     # Two updates a step: in the second the likelihood has moved, so the penalty is at work.
     assert any(values["actor/llds/penalty"] > 0 for values in steps.values())
     assert (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").read_text() == "2"
-    rollouts = [json.loads(line) for line in (tmp_path / "rollouts" / "1.jsonl").read_text().splitlines()]
-    assert len(rollouts) == 16
-    assert any("<information>Doc 1(Title: France)" in rollout["output"] for rollout in rollouts)
+    dumped = rollouts(tmp_path, 1)
+    assert len(dumped) == 16
+    assert any("<information>Doc 1(Title: France)" in row["output"] for row in dumped)
+    searched = [turn for row in dumped for turn in row["turns"] if turn["status"] == "result"]
+    assert searched
+    assert all(turn["documents"] and turn["content"] and turn["latency_s"] >= 0 for turn in searched)
 
     second = train(world, tmp_path, retriever_url, offline_environment, "trainer.total_training_steps=3", *deep)
     assert second.returncode == 0, second.stdout[-4000:] + second.stderr[-4000:]

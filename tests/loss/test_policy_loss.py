@@ -219,3 +219,17 @@ def test_a_bad_setting_is_refused_by_name_when_verl_builds_it(override: str, sai
         make_actor("algorithm=grpo_llds", override)
     assert said in str(caught.value)
     assert isinstance(caught.value.__cause__, ConfigError)
+
+
+@pytest.mark.parametrize("choice", ["grpo", "grpo_llds", "grpo_llds_ma", "gspo_llds"])
+def test_a_mini_batch_all_of_whose_trajectories_failed_moves_nothing(choice: str) -> None:
+    """verl divides by its policy tokens, of which there are none."""
+    rows = make_rows()
+    for row in rows:
+        row["response_mask"].zero_()
+        row["advantages"].zero_()
+    loss, gradient, metrics = evaluate(make_actor(f"algorithm={choice}"), rows, tally=True)
+    assert loss == 0
+    assert not gradient.any()
+    values = [value.aggregate() if hasattr(value, "aggregate") else value for value in metrics.values()]
+    assert all(math.isfinite(float(value)) for value in values)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from verl_llds.search.documents import Document
+from verl_llds.search.environment import make_environment
 from verl_llds.search.episode import run_episode
-from verl_llds.search.protocol import (
-    INFORMATION_CLOSE,
-    INFORMATION_OPEN,
-    INVALID_ACTION_MESSAGE,
-    PROMPT_TEMPLATE,
-    Document,
-)
+from verl_llds.search.search_r1 import INFORMATION_CLOSE, INFORMATION_OPEN, INVALID_ACTION_MESSAGE, PROMPT_TEMPLATE
 from verl_llds.search.settings import SearchConfig
+from verl_llds.search.tools import SearchResult
 from verl_llds.search.trajectory import Generation, Trajectory
+
+# The tests of this folder share modules.
+sys.path.insert(0, str(Path(__file__).parent))
 
 PROMPT_IDS = [1, 2, 3]
 SPECIAL = ["<|end|>", "<|turn|>"]
@@ -69,9 +71,9 @@ def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
 
 @dataclass
 class ScriptedEngine:
-    """Returns the given turns in order, each cut to the limit; nothing once they are used up."""
+    """Returns or raises the given turns in order, ids cut to the limit; nothing once they are used up."""
 
-    turns: list[list[int]]
+    turns: list[list[int] | Generation | Exception]
     with_log_probs: bool = True
     prompts: list[list[int]] = field(default_factory=list)
     limits: list[int] = field(default_factory=list)
@@ -83,7 +85,12 @@ class ScriptedEngine:
         self.prompts.append(list(token_ids))
         self.limits.append(limit)
         number = len(self.prompts)
-        ids = self.turns[number - 1][:limit] if number <= len(self.turns) else []
+        turn = self.turns[number - 1] if number <= len(self.turns) else []
+        if isinstance(turn, Exception):
+            raise turn
+        if isinstance(turn, Generation):
+            return turn
+        ids = turn[:limit]
         log_probs = [-number - n / 1000 for n in range(len(ids))]
         self.sampled.append(ids)
         self.log_probs += log_probs
@@ -97,12 +104,12 @@ class ScriptedSearcher:
     results: Sequence[list[Document] | BaseException]
     queries: list[str] = field(default_factory=list)
 
-    async def search(self, query: str) -> list[Document]:
+    async def search(self, query: str) -> SearchResult:
         self.queries.append(query)
         result = self.results[min(len(self.queries), len(self.results)) - 1]
         if isinstance(result, BaseException):
             raise result
-        return result
+        return SearchResult(documents=tuple(result), attempts=2)
 
 
 @dataclass
@@ -128,6 +135,14 @@ class Played:
         return [self.tokenizer.decode(run, skip_special_tokens=False) for run in runs]
 
     @property
+    def kept(self) -> list[list[int]]:
+        """Ids of each turn as the trajectory holds them."""
+        trajectory = self.trajectory
+        numbered = list(zip(trajectory.response_ids, trajectory.action_ids, strict=True))
+        last = max(trajectory.action_ids, default=0)
+        return [[n for n, number in numbered if number == turn] for turn in range(1, last + 1)]
+
+    @property
     def answer_span(self) -> list[int]:
         """Positions of the answer mask."""
         return [n for n, mask in enumerate(self.trajectory.answer_mask) if mask]
@@ -141,7 +156,7 @@ def play(tokenizer: PreTrainedTokenizerFast) -> Play:
     """Play an episode of scripted turns (texts or ids) and results; other arguments are settings."""
 
     def run(
-        turns: Sequence[str | list[int]],
+        turns: Sequence[str | list[int] | Generation | Exception],
         results: Sequence[list[Document] | BaseException] = (FOUND,),
         *,
         max_response_tokens: int = 10_000,
@@ -154,9 +169,8 @@ def play(tokenizer: PreTrainedTokenizerFast) -> Play:
             run_episode(
                 prompt_ids=PROMPT_IDS,
                 generate=engine,
-                searcher=searcher,
+                environment=make_environment(SearchConfig(**settings), searcher, tokenizer),
                 tokenizer=tokenizer,
-                settings=SearchConfig(**settings),
                 max_response_tokens=max_response_tokens,
             )
         )

@@ -6,9 +6,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from verl_llds.search.protocol import INVALID_ACTION_MESSAGE, Document, parse_action
+from verl_llds.search.documents import Document
+from verl_llds.search.protocol import ActionKind
+from verl_llds.search.search_r1 import INVALID_ACTION_MESSAGE, SearchR1Protocol
+from verl_llds.search.tools import SearchTool
 from verl_llds.search.trajectory import EpisodeStatus, Generation, Trajectory
 
+parse = SearchR1Protocol([SearchTool(searcher=None)]).parse
 TEXT = st.text(st.one_of(st.sampled_from("ab <>/\n."), st.characters(codec="utf-8")), max_size=12)
 TAIL = st.sampled_from(["", "\n", ">\n\n", "<|end|>", " é", "</answer>", "<answer> b </answer>"])
 
@@ -33,22 +37,34 @@ def encode(tokenizer, pieces: list[str]) -> list[int]:
 
 def check_lists(played, budget: int) -> None:
     """Every id is in its place, and every list speaks of the same ids."""
-    trajectory, engine = played.trajectory, played.engine
+    trajectory, engine, kept = played.trajectory, played.engine, played.kept
     mask = trajectory.response_mask
     assert len(trajectory.response_ids) <= budget
     for values in (mask, trajectory.log_probs, trajectory.action_ids, trajectory.answer_mask):
         assert len(values) == len(trajectory.response_ids)
-    sampled = [token_id for turn in engine.sampled for token_id in turn]
-    assert [n for n, own in zip(trajectory.response_ids, mask, strict=True) if own == 1] == sampled
-    assert [p for p, own in zip(trajectory.log_probs, mask, strict=True) if own] == engine.log_probs
+    whole = [turn for turn in engine.sampled if turn]
+    assert len(kept) == len(whole)
+    assert all(ids == turn[: len(ids)] for ids, turn in zip(kept, whole, strict=True))
+    own_ids = [n for n, own in zip(trajectory.response_ids, mask, strict=True) if own == 1]
+    assert own_ids == [n for turn in kept for n in turn]
+    expected = [-turn - n / 1000 for turn, ids in enumerate(kept, start=1) for n in range(len(ids))]
+    assert [p for p, own in zip(trajectory.log_probs, mask, strict=True) if own] == expected
     assert not any(p for p, own in zip(trajectory.log_probs, mask, strict=True) if not own)
-    numbers = [number for number, turn in enumerate(engine.sampled, start=1) for _ in turn]
-    assert [number for number in trajectory.action_ids if number] == numbers
     assert [bool(number) for number in trajectory.action_ids] == [own == 1 for own in mask]
     for prompt in engine.prompts:
         assert prompt == (trajectory.prompt_ids + trajectory.response_ids)[: len(prompt)]
-    texts = [played.tokenizer.decode(turn, skip_special_tokens=True) for turn in engine.sampled]
+    texts = [played.tokenizer.decode(turn, skip_special_tokens=False) for turn in kept]
     assert trajectory.policy_text == "".join(texts)
+
+
+def check_cuts(played) -> None:
+    """What a turn holds past its first closing tag is at most the rest of the id that completed the tag."""
+    for kept, sampled in zip(played.kept, played.engine.sampled, strict=False):
+        text = played.tokenizer.decode(kept, skip_special_tokens=False)
+        if parse(text).kind is ActionKind.INVALID:
+            assert kept == sampled
+        else:
+            assert parse(played.tokenizer.decode(kept[:-1], skip_special_tokens=False)) != parse(text)
 
 
 def check_observations(played, limit: int) -> None:
@@ -71,11 +87,11 @@ def check_answer(played) -> None:
     assert span == list(range(span[0], span[-1] + 1))
     ids = [trajectory.response_ids[n] for n in span]
     whole, without_first, without_last = (
-        parse_action(played.tokenizer.decode(part, skip_special_tokens=True)) for part in (ids, ids[1:], ids[:-1])
+        parse(played.tokenizer.decode(part, skip_special_tokens=False)) for part in (ids, ids[1:], ids[:-1])
     )
     assert whole.kind == "answer"
     assert whole.content == trajectory.answer == trajectory.turns[-1].content
-    assert without_first != whole
+    assert (without_first.kind, without_first.content) != (whole.kind, whole.content)
     assert without_last.kind != "answer"
 
 
@@ -102,6 +118,7 @@ def test_invariants(
         max_action_tokens=120,
     )
     check_lists(played, budget)
+    check_cuts(played)
     check_observations(played, limit)
     check_answer(played)
 
@@ -111,6 +128,7 @@ def test_invariants(
 def test_invariants_for_ids_that_are_no_text(play, turns: list[list[int]], budget: int) -> None:
     played = play(turns, max_response_tokens=budget)
     check_lists(played, budget)
+    check_cuts(played)
     check_answer(played)
 
 
@@ -143,6 +161,16 @@ def test_id_that_holds_the_closing_character_and_more(play, tokenizer) -> None:
     tail = tokenizer.decode([ids[span[-1]]], skip_special_tokens=True)
     assert ">" in tail
     assert span == list(range(len(ids) if tail.endswith("\n") else len(ids) - 1))
+
+
+@pytest.mark.parametrize("beyond", [" and more", "</answer>", "<answer> Rome </answer>", "<|end|>", "\n\n😀"])
+def test_what_an_engine_samples_past_the_tag_is_dropped(play, tokenizer, beyond: str) -> None:
+    """An engine that was interrupted inside the tag may go on past it when it resumes."""
+    ids = encode(tokenizer, ["<answer> Paris </answer>"])
+    played = play([[*ids, *encode(tokenizer, [beyond])]])
+    assert played.kept == [ids]
+    assert len(played.trajectory.log_probs) == len(ids)
+    assert played.trajectory.answer == "Paris"
 
 
 def test_adjacent_turns_keep_their_numbers(play) -> None:

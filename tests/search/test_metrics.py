@@ -6,47 +6,98 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verl_llds.errors import RetrievalError
-from verl_llds.search.metrics import check_failures, search_metrics
-from verl_llds.search.settings import SearchConfig
+from verl_llds.search.metrics import search_metrics
 from verl_llds.search.trajectory import EpisodeStatus
+
+BLANK = {
+    "num_searches": 0,
+    "num_policy": 10,
+    "num_observation": 0,
+    "num_answer": 0,
+    "num_context": 0,
+    "num_cached": 0,
+    "turns": [],
+    "error": "",
+}
 
 
 def row(status: str = "answered", **values: Any) -> dict[str, Any]:
-    blank = {"num_searches": 0, "num_asked": 0, "num_invalid": 0, "search_s": [], "num_tokens": 10, "num_policy": 10}
-    return {"status": status, **blank, **values}
+    return {**BLANK, "status": status, **values}
+
+
+def call(status: str = "result", **values: Any) -> dict[str, Any]:
+    blank = {"kind": "call", "documents": ["1"], "attempts": 1, "latency_s": 0.1, "is_truncated": False}
+    return {**blank, "status": status, **values}
+
+
+def measure(*rows: dict[str, Any]) -> dict[str, float]:
+    return search_metrics(rows, len(rows))
 
 
 @given(st.lists(st.sampled_from([status.value for status in EpisodeStatus]), min_size=1))
 def test_shares_add_up_to_one(statuses: list[str]) -> None:
-    metrics = search_metrics([row(status) for status in statuses])
+    metrics = measure(*(row(status) for status in statuses))
     shares = {name: value for name, value in metrics.items() if name.startswith("search/status/")}
+    counts = {name: value for name, value in metrics.items() if name.startswith("search/status_count/")}
     assert sum(shares.values()) == pytest.approx(1)
-    assert len(shares) == len(EpisodeStatus)
+    assert sum(counts.values()) == len(statuses)
+    assert len(shares) == len(counts) == len(EpisodeStatus)
     assert shares[f"search/status/{statuses[0]}"] == statuses.count(statuses[0]) / len(statuses)
 
 
 def test_means_are_per_trajectory() -> None:
-    rows = [
-        row(num_searches=3, num_asked=4, num_invalid=1, num_tokens=100, num_policy=40),
-        row(num_searches=0, num_invalid=0, num_tokens=20, num_policy=20),
-    ]
-    metrics = search_metrics(rows)
+    invalid = {"kind": "invalid", "status": "invalid", "documents": []}
+    not_called = call("not_called", documents=[], attempts=0)
+    metrics = measure(
+        row(
+            num_searches=3, num_policy=40, num_observation=60, num_answer=4, turns=[call()] * 3 + [invalid, not_called]
+        ),
+        row(num_policy=20),
+    )
     assert metrics["search/valid_searches"] == 1.5
     assert metrics["search/valid_search_ratio"] == 0.75
     assert metrics["search/invalid_actions"] == 0.5
     assert metrics["search/policy_tokens"] == 30
     assert metrics["search/observation_tokens"] == 30
-    assert "search/latency_s/p50" not in metrics
+    assert metrics["search/answer_tokens"] == 2
 
 
 def test_nobody_searched() -> None:
-    assert "search/valid_search_ratio" not in search_metrics([row(), row()])
+    metrics = measure(row(), row())
+    for name in ("valid_search_ratio", "latency_s/p50", "retries", "truncated_ratio", "prefix_cache_hit_ratio"):
+        assert f"search/{name}" not in metrics
 
 
 def test_both_kinds_of_answer_count() -> None:
-    rows = [row("answered"), row("answered_forced"), row("out_of_turns"), row("out_of_tokens")]
-    assert search_metrics(rows)["search/answer_share"] == 0.5
+    rows = row(), row("answered_forced"), row("out_of_turns"), row("out_of_tokens")
+    assert measure(*rows)["search/answer_share"] == 0.5
+
+
+def test_requests_are_told_from_answers_known_before() -> None:
+    turns = [
+        call(attempts=3, latency_s=2.0),
+        call(attempts=0, latency_s=0.0),
+        call("failed", attempts=5, latency_s=9.0, documents=[]),
+        call(is_truncated=True),
+    ]
+    metrics = measure(row(turns=turns))
+    assert metrics["search/failed_request_ratio"] == 0.25
+    assert metrics["search/retries"] == 2 + 4
+    assert metrics["search/cached_ratio"] == 0.25
+    assert metrics["search/truncated_ratio"] == pytest.approx(1 / 3)
+    assert metrics["search/num_truncated"] == 1
+    assert (metrics["search/latency_s/p50"], metrics["search/latency_s/p99"]) == (2.0, 9.0)
+
+
+def test_lost_and_failed_trajectories_count_alike() -> None:
+    metrics = search_metrics([row("retrieval_failed"), row(), row()], 4)
+    assert metrics["search/failure_ratio"] == 0.5
+    assert metrics["search/num_lost"] == 1
+
+
+def test_prefix_cache_hits_are_weighted_by_tokens() -> None:
+    metrics = measure(row(num_context=100, num_cached=90), row(num_context=300, num_cached=10))
+    assert metrics["search/prefix_cache_hit_ratio"] == 0.25
 
 
 @pytest.mark.parametrize(
@@ -54,15 +105,7 @@ def test_both_kinds_of_answer_count() -> None:
     [([5], 5, 5), ([2, 1], 1, 2), ([3, 1, 2], 2, 3), (range(1, 101), 50, 99), (range(1, 201), 100, 198)],
 )
 def test_percentiles_are_nearest_rank(latencies: list[float], p50: float, p99: float) -> None:
-    middle = len(latencies) // 2
-    metrics = search_metrics([row(search_s=latencies[middle:]), row(search_s=latencies[:middle])])
+    turns = [call(latency_s=seconds) for seconds in latencies]
+    middle = len(turns) // 2
+    metrics = measure(row(turns=turns[middle:]), row(turns=turns[:middle]))
     assert (metrics["search/latency_s/p50"], metrics["search/latency_s/p99"]) == (p50, p99)
-
-
-def test_too_many_failed_searches_stop_the_run() -> None:
-    rows = [row("retrieval_failed"), *[row()] * 9]
-    check_failures(rows, SearchConfig(max_failed_ratio=0.1))
-    with pytest.raises(RetrievalError, match=r"1 of 10 .*http://h/retrieve.*max_failed_ratio is 0\.09"):
-        check_failures(rows, SearchConfig(max_failed_ratio=0.09, url="http://h/retrieve"))
-    check_failures([row("retrieval_failed")] * 3, SearchConfig(max_failed_ratio=1))
-    check_failures([row("engine_aborted"), row("out_of_turns")], SearchConfig(max_failed_ratio=0))

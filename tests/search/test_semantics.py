@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import pytest
 
-from verl_llds.errors import RetrievalError
-from verl_llds.search.protocol import INVALID_ACTION_MESSAGE, Document
-from verl_llds.search.trajectory import EpisodeStatus
+from verl_llds.errors import RetrievalError, ToolError
+from verl_llds.search.documents import Document
+from verl_llds.search.search_r1 import INVALID_ACTION_MESSAGE
+from verl_llds.search.trajectory import EpisodeStatus, Generation
 
 SEARCH = "<think> where </think><search> capital of France </search>"
 ANSWER = "<think> so </think><answer> Paris </answer>"
@@ -25,10 +26,10 @@ def test_01_answered(play) -> None:
     assert trajectory.answer == "Paris"
     assert played.observations == [SHOWN]
     assert played.searcher.queries == ["capital of France"]
-    assert [(turn.kind, turn.content, turn.documents) for turn in trajectory.turns] == [
-        ("search", "capital of France", ("7",)),
-        ("answer", "Paris", ()),
-    ]
+    first, last = (turn.summary() for turn in trajectory.turns)
+    assert (first["kind"], first["status"], first["tool"]) == ("call", "result", "search")
+    assert (first["content"], first["documents"], first["attempts"]) == ("capital of France", ["7"], 2)
+    assert (last["kind"], last["status"], last["content"], last["documents"]) == ("answer", "answer", "Paris", [])
     assert trajectory.num_searches == 1
     assert trajectory.policy_text == SEARCH + ANSWER
 
@@ -41,11 +42,18 @@ def test_02_answered_forced(play) -> None:
     assert len(played.observations) == 2
 
 
-@pytest.mark.parametrize("final", [SEARCH, "<think> I do not know"])
-def test_03_out_of_turns(play, final: str) -> None:
+@pytest.mark.parametrize(
+    ("final", "status", "turn"),
+    [
+        (SEARCH, EpisodeStatus.OUT_OF_TURNS, "not_called"),
+        ("<think> I do not know", EpisodeStatus.INVALID_ACTIONS, "invalid"),
+    ],
+)
+def test_03_out_of_turns(play, final: str, status: EpisodeStatus, turn: str) -> None:
     """A failure changes training: a search in the final turn is not executed and is no valid search."""
     played = play([SEARCH, SEARCH, final], max_turns=2)
-    assert played.trajectory.status is EpisodeStatus.OUT_OF_TURNS
+    assert played.trajectory.status is status
+    assert played.trajectory.turns[-1].status == turn
     assert played.trajectory.answer is None
     assert len(played.trajectory.turns) == 3
     assert len(played.searcher.queries) == 2
@@ -82,8 +90,9 @@ def test_06_retrieval_failed(play) -> None:
     assert trajectory.status is EpisodeStatus.RETRIEVAL_FAILED
     assert trajectory.status.is_failure
     assert trajectory.num_searches == 1
-    assert [turn.kind for turn in trajectory.turns] == ["search", "search"]
-    assert trajectory.turns[1].search_s > 0
+    assert [turn.status for turn in trajectory.turns] == ["result", "failed"]
+    assert trajectory.turns[1].latency_s > 0
+    assert trajectory.error == "down"
     assert len(played.observations) == 1
     assert trajectory.response_mask[-1] == 1
 
@@ -98,10 +107,12 @@ def test_07_engine_aborted(play, turns: list[str]) -> None:
 
 
 def test_08_failures_are_the_environment_s() -> None:
-    """A failure changes training: exactly these two endings carry no gradient."""
+    """A failure changes training: exactly these endings carry no gradient."""
     assert [status for status in EpisodeStatus if status.is_failure] == [
         EpisodeStatus.RETRIEVAL_FAILED,
+        EpisodeStatus.TOOL_FAILED,
         EpisodeStatus.ENGINE_ABORTED,
+        EpisodeStatus.ERRORED,
     ]
 
 
@@ -126,14 +137,15 @@ def test_10_turn_cut_by_its_own_limit(play) -> None:
 def test_11_first_action_of_a_turn_decides(play) -> None:
     """A failure changes training: a search before an answer in one turn is executed, the answer ignored."""
     played = play([SEARCH + ANSWER, ANSWER])
-    assert [turn.kind for turn in played.trajectory.turns] == ["search", "answer"]
-    assert not any(played.trajectory.answer_mask[: len(played.engine.sampled[0])])
+    assert [turn.kind for turn in played.trajectory.turns] == ["call", "answer"]
+    assert not any(played.trajectory.answer_mask[: len(played.kept[0])])
+    assert played.tokenizer.decode(played.kept[0], skip_special_tokens=False) == SEARCH
 
 
 def test_12_tags_do_not_pair_up_across_turns(play) -> None:
     """A failure changes training: an answer opened in one turn and closed in another is paid no reward."""
     played = play(["<answer> Paris", "</answer>", "<think> no"], max_turns=2)
-    assert played.trajectory.status is EpisodeStatus.OUT_OF_TURNS
+    assert played.trajectory.status is EpisodeStatus.INVALID_ACTIONS
     assert played.trajectory.answer is None
 
 
@@ -154,7 +166,69 @@ def test_14_passages_are_never_the_policy_s_answer(play) -> None:
     assert not any(played.trajectory.answer_mask)
 
 
-def test_15_other_errors_are_not_swallowed(play) -> None:
-    """A failure hides bugs: only a `RetrievalError` is an ending."""
-    with pytest.raises(ZeroDivisionError):
-        play([SEARCH], [ZeroDivisionError()])
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ToolError("out of order"), EpisodeStatus.TOOL_FAILED),
+        (ZeroDivisionError("by zero"), EpisodeStatus.ERRORED),
+    ],
+)
+def test_15_whatever_a_tool_raises_ends_the_episode_and_is_kept(play, error: Exception, status: EpisodeStatus) -> None:
+    """A failure loses trajectories: verl would put silent padding in the place of a rollout that raises."""
+    trajectory = play([SEARCH, ANSWER], [error]).trajectory
+    assert trajectory.status is status
+    assert trajectory.status.is_failure
+    assert trajectory.error in (str(error), f"ZeroDivisionError: {error}")
+    assert trajectory.turns[-1].status == "failed"
+
+
+def test_16_an_engine_that_raises_ends_the_episode_and_is_kept(play) -> None:
+    """A failure loses trajectories, as above."""
+    trajectory = play([RuntimeError("engine gone")]).trajectory
+    assert trajectory.status is EpisodeStatus.ERRORED
+    assert trajectory.error == "RuntimeError: engine gone"
+    assert trajectory.response_ids == []
+
+
+def test_17_an_interrupted_turn_is_no_action(play) -> None:
+    """A failure changes training: half a turn would be trained on as an invalid action of the policy."""
+    half = Generation(token_ids=[5, 6], log_probs=[-1.0, -1.0], is_aborted=True)
+    trajectory = play([half]).trajectory
+    assert trajectory.status is EpisodeStatus.ENGINE_ABORTED
+    assert "after 2 tokens" in trajectory.error
+    assert trajectory.response_ids == []
+
+
+def test_18_search_r1_loses_the_closing_tag_of_a_cut_observation(play) -> None:
+    """A failure breaks the comparison with published numbers: with keep_closing_tag=false the cut is Search-R1's."""
+    long = [[Document("1", "t\n" + "word " * 200)]]
+    kept = play([SEARCH, ANSWER], long, max_observation_tokens=40)
+    lost = play([SEARCH, ANSWER], long, max_observation_tokens=40, keep_closing_tag=False)
+    assert kept.observations[0].endswith("</information>\n\n")
+    assert "</information>" not in lost.observations[0]
+    assert lost.trajectory.response_mask.count(0) == kept.trajectory.response_mask.count(0) == 40
+    for played in (kept, lost):
+        assert played.trajectory.turns[0].is_truncated
+        assert played.trajectory.turns[0].num_observation_tokens == 40
+
+
+def test_19_an_empty_query_is_searched_for(play) -> None:
+    """A failure changes training: Search-R1 sends the query as it is, and so does this."""
+    played = play(["<search></search>", ANSWER])
+    assert played.searcher.queries == [""]
+    assert played.trajectory.status is EpisodeStatus.ANSWERED
+
+
+@pytest.mark.parametrize(
+    ("turn", "query"),
+    [
+        ("<search> a <search> b </search>", "a <search> b"),
+        ("<search> a </search></search>", "a"),
+        ("<think> I could <search> 東京 😀 </search>", "東京 😀"),
+        ("<think><search> Zürich\n1291 </search> </think>", "Zürich\n1291"),
+        ("</search><answer> <search> q </search>", "q"),
+    ],
+)
+def test_20_nested_repeated_and_misplaced_tags(play, turn: str, query: str) -> None:
+    """A failure changes training: the first complete pair of tags decides, wherever it stands."""
+    assert play([turn, ANSWER]).searcher.queries == [query]

@@ -37,6 +37,8 @@ _EPISODE = (
     "metrics",
     "extra_fields",
 )
+_EVALUATION = ("data_sources", "sample_uids", "reward_extra_infos_dict", "sample_turns", "expected_acc_counts")
+_DUMP = ("inputs", "outputs", "gts", "scores", "reward_extra_infos_dict", "dump_path")
 
 NEEDS: dict[str, tuple[Need, ...]] = {
     "verl.trainer.ppo.core_algos": (
@@ -69,14 +71,14 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         Need("AggregationType.MAX", "reports the largest log-ratio of a mini-batch"),
     ),
     "verl.experimental.agent_loop.agent_loop": (
-        Need("register", "registers the agent loop search_r1", takes=("agent_name",)),
+        Need("register", "registers the agent loop search", takes=("agent_name",)),
         Need("_agent_loop_registry", "shows that the agent loop is registered"),
         Need(
             "AgentLoopBase.__init__",
             "gives an episode its settings, engine and tokenizer",
             body=("config", "rollout_config", "server_manager", "tokenizer"),
         ),
-        Need("AgentLoopBase.ct_build_initial_tokens", "renders the prompt", takes=("messages",)),
+        Need("AgentLoopBase.ct_build_initial_tokens", "renders the prompt", takes=("messages", "tools")),
         Need("AgentLoopBase.run", "plays one episode", takes=("sampling_params",)),
         Need("AgentLoopOutput", "is what an episode returns", takes=_EPISODE),
         Need("AgentLoopOutput.as_dict", "turns tensors into fields of the training batch", takes=()),
@@ -90,7 +92,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         ),
     ),
     "verl.workers.rollout.replica": (
-        Need("TokenOutput", "is one sampled turn", takes=("token_ids", "log_probs", "extra_fields")),
+        Need("TokenOutput", "is one sampled turn", takes=("token_ids", "log_probs", "stop_reason", "extra_fields")),
     ),
     "verl.single_controller.base.decorator": (
         Need("register", "makes init_model callable on the worker group", takes=("dispatch_mode",)),
@@ -130,6 +132,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         Need("response_from_nested", "takes responses out of whole sequences", takes=("tensor", "response_mask")),
     ),
     "verl.utils.tensordict_utils": (
+        Need("list_of_dict_to_tensordict", "puts columns of the queue together", takes=("list_of_dicts",)),
         Need("assign_non_tensor", "adds the count to the batch", takes=("tensor_dict",)),
         Need("get_non_tensor_data", "reads what the driver says of a batch", takes=("data", "key", "default")),
     ),
@@ -156,6 +159,8 @@ NEEDS: dict[str, tuple[Need, ...]] = {
             "PPOTrainer._update_actor", "sends the batch to the actor", takes=("batch", "metrics"), body=("extra_info",)
         ),
         Need("PPOTrainer.step", "is one training step", takes=("metrics", "timing_raw")),
+        Need("PPOTrainer._val_metrics_update", "checks an evaluation", takes=_EVALUATION),
+        Need("PPOTrainer._dump_generations", "writes trajectories down", takes=_DUMP),
         Need("PPOTrainer.on_step_begin", "is where a run is stopped", takes=()),
         Need(
             "PPOTrainer._save_checkpoint",

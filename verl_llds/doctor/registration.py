@@ -27,7 +27,7 @@ def missing_registrations() -> list[str]:
     hydra_plugins = [plugin.__name__ for plugin in Plugins.instance().discover(SearchPathPlugin)]
     registered = {
         "policy loss llds": "llds" in POLICY_LOSS_REGISTRY,
-        "agent loop search_r1": "search_r1" in _agent_loop_registry,
+        "agent loop search": "search" in _agent_loop_registry,
         "trainer llds_sync": "llds_sync" in TRAINER_REGISTRY,
         "trainer llds_colocate_async": "llds_colocate_async" in TRAINER_REGISTRY,
         "trainer llds_separate_async": "llds_separate_async" in TRAINER_REGISTRY,

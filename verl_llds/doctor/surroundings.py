@@ -107,14 +107,14 @@ def check_retriever(address: str) -> Iterator[Finding]:
     async def ask(settings: SearchConfig) -> int:
         client = SearchClient(settings)
         try:
-            return len(await client.search("What is the capital of France?"))
+            return len((await client.search("What is the capital of France?")).documents)
         finally:
             await client.close()
 
     url = address.rstrip("/")
     url = url if url.endswith("/retrieve") else f"{url}/retrieve"
     try:
-        settings = SearchConfig(url=url, max_attempts=2)
+        settings = SearchConfig(url=url, max_attempts=2, max_wait_s=10)
         count = asyncio.run(ask(settings))
     except (ConfigError, RetrievalError) as error:
         yield Finding(Status.FAIL, "retriever", str(error))

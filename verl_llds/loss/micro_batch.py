@@ -48,6 +48,9 @@ class WithLLDSContext:
 
     def __call__(self, *, model_output: Any, data: Any, dp_group: Any = None) -> tuple[Tensor, dict[str, Any]]:
         """Return verl's loss and metrics, with ours added as sums over micro-batches."""
+        if not int(data["batch_num_tokens"]):
+            # verl divides by it, and 0/0 would make a loss of NaN out of a mini-batch all of whose searches failed.
+            tu.assign_non_tensor(data, batch_num_tokens=1)
         context = self._context(data)
         token = current.set(context)
         try:

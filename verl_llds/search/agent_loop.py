@@ -1,4 +1,4 @@
-"""verl's adapter of the search episode: the agent loop ``search_r1``.
+"""verl's adapter of the search episode: the agent loop ``search``.
 
 verl hands over a prompt and an engine; :func:`verl_llds.search.episode.run_episode` plays; this module turns
 the trajectory into the fields verl's trainer reads, plus two of our own that reach the loss: ``action_ids`` and
@@ -8,25 +8,27 @@ the trajectory into the fields verl's trainer reads, plus two of our own that re
 from __future__ import annotations
 
 import functools
-import time
 from typing import Any
-from uuid import uuid4
 
 import torch
-from omegaconf import OmegaConf
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
 
-from verl_llds.reward.qa import exact_match
+from verl_llds.reward.score import Score
 from verl_llds.search.client import SearchClient
+from verl_llds.search.engine import VerlEngine
+from verl_llds.search.environment import Environment, make_environment
 from verl_llds.search.episode import run_episode
-from verl_llds.search.protocol import STOP_STRINGS, ActionKind
-from verl_llds.search.settings import SearchConfig
-from verl_llds.search.trajectory import Generation, Trajectory
+from verl_llds.search.scoring import score_trajectory
+from verl_llds.search.settings import OnFailure, SearchConfig
+from verl_llds.search.trajectory import Trajectory
 
-AGENT_NAME = "search_r1"
+AGENT_NAME = "search"
 
 TRAJECTORY_KEY = "search"
 """Where a trajectory's facts lie in verl's ``extra_fields``."""
+
+TURNS_KEY = "turns"
+"""Where a trajectory's turn records lie in verl's ``reward_extra_info``, which validation dumps."""
 
 
 class SearchAgentLoopOutput(AgentLoopOutput):  # type: ignore[misc]
@@ -51,21 +53,20 @@ def _shared_client(settings: SearchConfig) -> SearchClient:
     return SearchClient(settings)
 
 
-def search_settings(config: Any) -> SearchConfig:
-    """Return the settings in the run's ``search`` node, or the defaults where it has none."""
-    node = config.get("search")
-    values = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    return SearchConfig.from_mapping(values)
+@functools.lru_cache(maxsize=1)
+def _shared_environment(settings: SearchConfig, tokenizer: Any) -> Environment:
+    return make_environment(settings, _shared_client(settings), tokenizer)
 
 
 @register(AGENT_NAME)
 class SearchAgentLoop(AgentLoopBase):  # type: ignore[misc]
-    """Plays Search-R1's protocol; selected by ``search=search_r1`` or a row's ``agent_name``."""
+    """Plays search episodes; selected by ``search=search_r1`` and its siblings, or a row's ``agent_name``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.settings = search_settings(self.config)
+        self.settings = SearchConfig.from_run(self.config)
         self.client = _shared_client(self.settings)
+        self.environment = _shared_environment(self.settings, self.tokenizer)
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> SearchAgentLoopOutput:
         """Play one episode on a dataset row and return verl's fields.
@@ -74,74 +75,46 @@ class SearchAgentLoop(AgentLoopBase):  # type: ignore[misc]
             sampling_params: shared by the sibling rollouts of a prompt, hence copied.
             kwargs: the row's columns; ``raw_prompt`` is required, ``reward_model`` holds the targets.
         """
-        request_id = uuid4().hex
-        steps: list[int] = []
-        generate_s = 0.0
-
-        async def generate(token_ids: list[int], limit: int) -> Generation:
-            nonlocal generate_s
-            started = time.perf_counter()
-            output = await self.server_manager.generate(
-                # One id for all turns keeps an episode on one server, where its prefix is cached.
-                request_id=request_id,
-                prompt_ids=token_ids,
-                sampling_params={
-                    **sampling_params,
-                    "stop": list(STOP_STRINGS),
-                    "include_stop_str_in_output": True,
-                    "max_tokens": limit,
-                },
-            )
-            generate_s += time.perf_counter() - started
-            steps.extend((output.extra_fields["min_global_steps"], output.extra_fields["max_global_steps"]))
-            return Generation(token_ids=output.token_ids, log_probs=output.log_probs)
-
+        step = int(kwargs["global_steps"])
+        self.client.start_step(step)
+        protocol = self.environment.protocol
+        engine = VerlEngine(self.server_manager, self.rollout_config.name, sampling_params, protocol.stop_strings, step)
         trajectory = await run_episode(
-            prompt_ids=await self.ct_build_initial_tokens(list(kwargs["raw_prompt"])),
-            generate=generate,
-            searcher=self.client,
+            prompt_ids=await self.ct_build_initial_tokens(
+                protocol.messages(kwargs["raw_prompt"]), tools=protocol.schemas
+            ),
+            generate=engine,
+            environment=self.environment,
             tokenizer=self.tokenizer,
-            settings=self.settings,
             max_response_tokens=self.rollout_config.response_length,
         )
-        latencies = [turn.search_s for turn in trajectory.turns if turn.search_s]
-        timings = AgentLoopMetrics(generate_sequences=generate_s, tool_calls=sum(latencies))
-        return self._output(trajectory, kwargs, steps, timings)
+        return self._output(trajectory, kwargs, engine)
 
-    def _output(
-        self, trajectory: Trajectory, row: dict[str, Any], steps: list[int], timings: AgentLoopMetrics
-    ) -> SearchAgentLoopOutput:
+    def _output(self, trajectory: Trajectory, row: dict[str, Any], engine: VerlEngine) -> SearchAgentLoopOutput:
         if not trajectory.response_ids:
             # verl's tensors need one token; a masked pad token is no evidence of anything.
             trajectory.append_observed([self.tokenizer.pad_token_id])
-        mask = [0] * len(trajectory.response_ids) if trajectory.status.is_failure else trajectory.response_mask
-        facts = _facts(trajectory, row)
+        is_masked = trajectory.status.is_failure and self.settings.on_failure is not OnFailure.PENALISE
+        targets = row["reward_model"]["ground_truth"]["target"]
+        score = score_trajectory(trajectory, targets, self.environment)
+        facts = {**trajectory_facts(trajectory), "num_context": engine.num_context, "num_cached": engine.num_cached}
+        latencies = [turn.latency_s for turn in trajectory.turns]
         return SearchAgentLoopOutput(
             prompt_ids=trajectory.prompt_ids,
             response_ids=trajectory.response_ids,
-            response_mask=mask,
+            response_mask=[0] * len(trajectory.response_ids) if is_masked else trajectory.response_mask,
             response_logprobs=trajectory.log_probs if self.rollout_config.calculate_log_probs else None,
             action_ids=trajectory.action_ids,
             answer_mask=trajectory.answer_mask,
-            reward_score=None if self._has_own_reward() else facts["acc"],
+            reward_score=None if self._has_own_reward() else score.reward,
             num_turns=len(trajectory.turns),
-            metrics=timings,
+            metrics=AgentLoopMetrics(generate_sequences=engine.seconds, tool_calls=sum(latencies)),
             extra_fields={
-                "min_global_steps": min(steps),
-                "max_global_steps": max(steps),
-                "reward_extra_info": facts,
+                "min_global_steps": engine.first_step,
+                "max_global_steps": engine.last_step,
+                "reward_extra_info": _reward_facts(trajectory, score, row),
                 "policy_text": trajectory.policy_text,
-                TRAJECTORY_KEY: {
-                    "status": trajectory.status.value,
-                    "num_searches": trajectory.num_searches,
-                    "num_asked": sum(turn.kind == ActionKind.SEARCH for turn in trajectory.turns),
-                    "first_documents": trajectory.first_documents,
-                    "num_invalid": sum(turn.kind == "invalid" for turn in trajectory.turns),
-                    # A search asked for in the final turn is not made and has no latency.
-                    "search_s": [turn.search_s for turn in trajectory.turns if turn.search_s],
-                    "num_tokens": len(trajectory.response_ids),
-                    "num_policy": sum(trajectory.response_mask),
-                },
+                TRAJECTORY_KEY: facts,
             },
         )
 
@@ -149,12 +122,31 @@ class SearchAgentLoop(AgentLoopBase):  # type: ignore[misc]
         return bool(self.config.reward.custom_reward_function.get("path"))
 
 
-def _facts(trajectory: Trajectory, row: dict[str, Any]) -> dict[str, Any]:
-    """Return what verl's validation averages and dumps: numbers by name, and two labels."""
-    targets = row["reward_model"]["ground_truth"]["target"]
+def trajectory_facts(trajectory: Trajectory) -> dict[str, Any]:
+    """Return what metrics and dumps say of a trajectory, as plain values."""
+    num_policy = sum(trajectory.response_mask)
     return {
-        "acc": exact_match(trajectory.answer, targets),
+        "status": trajectory.status.value,
+        "error": trajectory.error,
+        "num_searches": trajectory.num_searches,
+        "first_documents": trajectory.first_documents,
+        "num_policy": num_policy,
+        "num_observation": len(trajectory.response_mask) - num_policy,
+        "num_answer": sum(trajectory.answer_mask),
+        "turns": [turn.summary() for turn in trajectory.turns],
+    }
+
+
+def _reward_facts(trajectory: Trajectory, score: Score, row: dict[str, Any]) -> dict[str, Any]:
+    """Return what verl's validation averages and dumps: numbers by name, labels, and the turns."""
+    return {
+        "acc": score.answer,
+        "em": score.em,
+        "f1": score.f1,
+        "sub_em": score.sub_em,
         "num_searches": trajectory.num_searches,
         "status": trajectory.status.value,
+        "error": trajectory.error,
         "data_source": str(row.get("data_source", "unknown")),
+        TURNS_KEY: [turn.summary() for turn in trajectory.turns],
     }

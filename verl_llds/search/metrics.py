@@ -5,59 +5,93 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from verl_llds.errors import RetrievalError
-from verl_llds.search.settings import SearchConfig
-from verl_llds.search.trajectory import EpisodeStatus
-
-_ANSWERED = (EpisodeStatus.ANSWERED, EpisodeStatus.ANSWERED_FORCED)
+from verl_llds.search.failures import failure_ratio
+from verl_llds.search.protocol import ActionKind
+from verl_llds.search.trajectory import EpisodeStatus, TurnStatus
 
 
-def search_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def search_metrics(rows: Sequence[Mapping[str, Any]], num_expected: int) -> dict[str, float]:
     """Return ``search/*`` for one step.
 
     Args:
-        rows: one record per trajectory: ``status``, ``num_searches`` (answered with passages), ``num_asked``
-            (searches the policy wrote), ``num_invalid``, ``search_s`` (seconds of each search), ``num_tokens`` and
-            ``num_policy`` (response tokens in all and sampled).
+        rows: one record per trajectory: ``status``, ``turns`` (records of
+            `verl_llds.search.trajectory.TurnRecord.summary`), ``num_searches`` (answered with passages), and tokens by
+            kind: ``num_policy``, ``num_observation``, ``num_answer``, ``num_context`` and ``num_cached`` (read by the
+            engine, and of these found in its prefix cache).
+        num_expected: trajectories that were asked for.
 
     Returns:
-        Shares of trajectories by status, means per question, and search latencies in seconds.
+        Counts and shares of trajectories by status, means per question, and search latencies in seconds. What has
+        nothing to be measured on is left out.
     """
     assert rows, "a step has trajectories"
+    turns = [turn for row in rows for turn in row["turns"]]
+    return {
+        **_endings(rows, num_expected),
+        **_actions(rows, turns),
+        **_requests(turns),
+        **_tokens(rows),
+    }
+
+
+def _endings(rows: Sequence[Mapping[str, Any]], num_expected: int) -> dict[str, float]:
     total = len(rows)
     statuses = Counter(row["status"] for row in rows)
-    latencies = sorted(seconds for row in rows for seconds in row["search_s"])
     metrics = {f"search/status/{status.value}": statuses[status.value] / total for status in EpisodeStatus}
-    metrics["search/answer_share"] = sum(metrics[f"search/status/{status.value}"] for status in _ANSWERED)
-    metrics["search/valid_searches"] = statistics.fmean(row["num_searches"] for row in rows)
-    asked = sum(row["num_asked"] for row in rows)
-    if asked:
-        metrics["search/valid_search_ratio"] = sum(row["num_searches"] for row in rows) / asked
-    metrics["search/invalid_actions"] = statistics.fmean(row["num_invalid"] for row in rows)
-    metrics["search/policy_tokens"] = statistics.fmean(row["num_policy"] for row in rows)
-    metrics["search/observation_tokens"] = statistics.fmean(row["num_tokens"] - row["num_policy"] for row in rows)
+    metrics |= {f"search/status_count/{status.value}": float(statuses[status.value]) for status in EpisodeStatus}
+    metrics["search/answer_share"] = _share(EpisodeStatus(row["status"]).is_answered for row in rows)
+    metrics["search/failure_ratio"] = failure_ratio(rows, num_expected)
+    metrics["search/num_lost"] = float(max(0, num_expected - total))
+    return metrics
+
+
+def _actions(rows: Sequence[Mapping[str, Any]], turns: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    calls = [turn for turn in turns if turn["kind"] == ActionKind.CALL.value]
+    invalid = sum(turn["kind"] == ActionKind.INVALID.value for turn in turns)
+    metrics = {
+        "search/valid_searches": statistics.fmean(row["num_searches"] for row in rows),
+        "search/invalid_actions": invalid / len(rows),
+    }
+    if calls:
+        metrics["search/valid_search_ratio"] = _share(bool(turn["documents"]) for turn in calls)
+    return metrics
+
+
+def _requests(turns: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return what was seen of the tools: latencies of those asked, not of answers known from the same step."""
+    called = [turn for turn in turns if turn["status"] in (TurnStatus.RESULT.value, TurnStatus.FAILED.value)]
+    results = [turn for turn in called if turn["status"] == TurnStatus.RESULT.value]
+    metrics = {}
+    if called:
+        metrics["search/failed_request_ratio"] = 1 - len(results) / len(called)
+        metrics["search/retries"] = float(sum(max(0, turn["attempts"] - 1) for turn in called))
+        metrics["search/cached_ratio"] = _share(turn["attempts"] == 0 for turn in called)
+    if results:
+        metrics["search/truncated_ratio"] = _share(turn["is_truncated"] for turn in results)
+        metrics["search/num_truncated"] = float(sum(turn["is_truncated"] for turn in results))
+    latencies = sorted(turn["latency_s"] for turn in called if turn["attempts"])
     if latencies:
         metrics["search/latency_s/p50"] = _percentile(latencies, 0.50)
         metrics["search/latency_s/p99"] = _percentile(latencies, 0.99)
     return metrics
 
 
-def check_failures(rows: Sequence[Mapping[str, Any]], settings: SearchConfig) -> None:
-    """Stop a run whose searches fail.
+def _tokens(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    metrics = {
+        f"search/{kind}_tokens": statistics.fmean(row[f"num_{kind}"] for row in rows)
+        for kind in ("policy", "observation", "answer")
+    }
+    context = sum(row["num_context"] for row in rows)
+    if context:
+        metrics["search/prefix_cache_hit_ratio"] = sum(row["num_cached"] for row in rows) / context
+    return metrics
 
-    Raises:
-        RetrievalError: if more than ``max_failed_ratio`` of the trajectories ended with a failed search.
-    """
-    failed = sum(row["status"] == EpisodeStatus.RETRIEVAL_FAILED.value for row in rows)
-    if failed > settings.max_failed_ratio * len(rows):
-        raise RetrievalError(
-            f"{failed} of {len(rows)} trajectories of this step ended with a failed search at {settings.url} "
-            f"(search.max_failed_ratio is {settings.max_failed_ratio}): check that the retriever still runs "
-            "and keeps up, then start again; training resumes from the last checkpoint"
-        )
+
+def _share(values: Iterable[bool]) -> float:
+    return statistics.fmean(map(float, values))
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float:

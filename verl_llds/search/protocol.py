@@ -1,93 +1,85 @@
-"""Search-R1's text protocol: tags, stop strings, parsing, observations.
+"""What a text protocol between policy and environment has to say.
 
-The strings are Search-R1's own (PeterGriffinJin/Search-R1, ``search_r1/llm_agent/generation.py``), so that
-a model trained there reads the same text here. Deviations, all on the side of exactness: generation stops
-*at* a closing tag instead of being cut there afterwards, and an observation cut to a token budget keeps its
-closing tag.
+Two exist: `verl_llds.search.search_r1` (tags in one assistant turn) and `verl_llds.search.tool_call` (the model's
+own chat turns). An episode is the same in both: the policy calls a tool or answers, and reads what comes back.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any, Protocol
 
-STOP_STRINGS = ("</search>", "</answer>")
-"""Generation ends at these; the stop string itself is kept."""
-
-INFORMATION_OPEN = "\n\n<information>"
-INFORMATION_CLOSE = "</information>\n\n"
-
-INVALID_ACTION_MESSAGE = (
-    "\nMy previous action is invalid. "
-    "If I want to search, I should put the query between <search> and </search>. "
-    "If I want to give the final answer, I should put the answer between <answer> and </answer>. "
-    "Let me try again.\n"
-)
-"""Appended, masked like an observation, after a turn that neither searches nor answers."""
-
-PROMPT_TEMPLATE = (
-    "Answer the given question. You must conduct reasoning inside <think> and </think> first every time you "
-    "get new information. After reasoning, if you find you lack some knowledge, you can call a search engine "
-    "by <search> query </search> and it will return the top searched results between <information> and "
-    "</information>. You can search as many times as your want. If you find no further external knowledge "
-    "needed, you can directly provide the answer inside <answer> and </answer>, without detailed "
-    "illustrations. For example, <answer> Beijing </answer>. Question: {question}\n"
-)
-"""Search-R1's user turn ("as your want" is in the original)."""
-
-_ACTION = re.compile(r"<(search|answer)>(.*?)</\1>", re.DOTALL)
+ANSWER_OPEN = "<answer>"
+ANSWER_CLOSE = "</answer>"
 
 
 class ActionKind(str, Enum):
     """What one turn of the policy asked for."""
 
-    SEARCH = "search"
-    """A query between ``<search>`` tags."""
+    CALL = "call"
+    """A tool, with an argument; searching is one."""
     ANSWER = "answer"
-    """A final answer between ``<answer>`` tags."""
+    """To give the final answer, between ``<answer>`` tags."""
     INVALID = "invalid"
-    """Neither: no complete pair of tags in the turn."""
+    """Nothing that the protocol knows."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Action:
     """One parsed turn."""
 
     kind: ActionKind
-    """Search, answer or invalid."""
-    content: str
-    """The stripped text between the tags; empty for an invalid turn."""
+    """Call, answer or invalid."""
+    content: str = ""
+    """The argument or the answer, stripped; empty for an invalid turn."""
+    tool: str = ""
+    """The tool called."""
+    end: int | None = None
+    """Where the action ends in the text of the turn, closing tag included; None for an invalid turn."""
 
 
-@dataclass(frozen=True)
-class Document:
-    """One passage as the retriever returns it."""
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """The text around what the environment says."""
 
-    id: str
-    """The corpus id."""
-    contents: str
-    """Title on the first line, text on the rest."""
-
-
-def parse_action(text: str) -> Action:
-    """Return the first complete action in the text of one turn, as Search-R1 does."""
-    match = _ACTION.search(text)
-    if match is None:
-        return Action(ActionKind.INVALID, "")
-    return Action(ActionKind(match.group(1)), match.group(2).strip())
+    head: str
+    """Before it."""
+    tail: str
+    """After it; kept when what is between them is cut."""
 
 
-def format_documents(documents: Sequence[Document]) -> str:
-    """Number the passages and put their titles in front: ``Doc 1(Title: ...) ...`` per line."""
-    lines = []
-    for number, document in enumerate(documents, start=1):
-        title, _, text = document.contents.partition("\n")
-        lines.append(f"Doc {number}(Title: {title}) {text}\n")
-    return "".join(lines)
+class TextProtocol(Protocol):
+    """How the policy's turns are read and the environment's replies are written."""
 
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """Generation ends at these; the stop string itself is kept."""
+        ...
 
-def format_observation(body: str) -> str:
-    """Wrap retrieved text in the information tags, as the policy sees it."""
-    return f"{INFORMATION_OPEN}{body.strip()}{INFORMATION_CLOSE}"
+    @property
+    def call_tags(self) -> tuple[str, ...]:
+        """Tags a well-formed turn may call a tool with."""
+        ...
+
+    @property
+    def schemas(self) -> list[dict[str, Any]] | None:
+        """JSON schemas of the tools for the chat template, or None if the prompt's text explains them."""
+        ...
+
+    def messages(self, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the chat a dataset row holds, worded for this protocol."""
+        ...
+
+    def parse(self, text: str) -> Action:
+        """Return the first complete action in the text of one turn."""
+        ...
+
+    def result_frame(self, turn: str) -> Frame:
+        """Return what surrounds a tool's result after the text of a turn, which may hold the turn's end or not."""
+        ...
+
+    def notice(self, turn: str) -> str:
+        """Return the whole reply to the text of a turn that neither calls a tool nor answers."""
+        ...

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
+from verl_llds.search.documents import Document
 from verl_llds.search.protocol import ActionKind
 
 
@@ -17,18 +19,54 @@ class EpisodeStatus(str, Enum):
     ANSWERED_FORCED = "answered_forced"
     """The policy answered in the final turn, in which searching is not possible."""
     OUT_OF_TURNS = "out_of_turns"
-    """The final turn held no answer."""
+    """In the final turn the policy asked for another search."""
+    INVALID_ACTIONS = "invalid_actions"
+    """The turns ran out, and the last one was neither a search nor an answer."""
     OUT_OF_TOKENS = "out_of_tokens"
     """The response budget was used up before an answer."""
     RETRIEVAL_FAILED = "retrieval_failed"
-    """The retriever gave no result; the trajectory carries no gradient."""
+    """The retriever gave no result."""
+    TOOL_FAILED = "tool_failed"
+    """Another tool could not do its work."""
     ENGINE_ABORTED = "engine_aborted"
-    """The engine returned no tokens; the trajectory carries no gradient."""
+    """The engine ended a turn early, or returned no tokens."""
+    ERRORED = "errored"
+    """Something raised that should not: engine, tokenizer or a tool with a fault."""
 
     @property
     def is_failure(self) -> bool:
         """Whether the environment failed, so that the trajectory says nothing about the policy."""
-        return self in (EpisodeStatus.RETRIEVAL_FAILED, EpisodeStatus.ENGINE_ABORTED)
+        return self in _FAILURES
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the policy gave an answer."""
+        return self in (EpisodeStatus.ANSWERED, EpisodeStatus.ANSWERED_FORCED)
+
+
+_FAILURES = frozenset(
+    {
+        EpisodeStatus.RETRIEVAL_FAILED,
+        EpisodeStatus.TOOL_FAILED,
+        EpisodeStatus.ENGINE_ABORTED,
+        EpisodeStatus.ERRORED,
+    }
+)
+
+
+class TurnStatus(str, Enum):
+    """What became of one turn."""
+
+    RESULT = "result"
+    """The tool answered."""
+    ANSWER = "answer"
+    """The policy gave its final answer."""
+    INVALID = "invalid"
+    """Neither a call nor an answer."""
+    NOT_CALLED = "not_called"
+    """A call in the final turn, which is not made."""
+    FAILED = "failed"
+    """The tool failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +77,8 @@ class Generation:
     """The sampled ids, the stop string's included."""
     log_probs: Sequence[float] | None = None
     """Log-probability of each id under the sampling policy; None or empty if not asked for."""
+    is_aborted: bool = False
+    """Whether the engine was made to stop before the turn's end."""
 
     def __post_init__(self) -> None:
         """Refuse log-probabilities that would land on other tokens than their own."""
@@ -48,21 +88,53 @@ class Generation:
                 "log-probabilities: its generate() must return one for each token, or None"
             )
 
+    def first(self, count: int) -> Generation:
+        """Return the first ``count`` tokens of it."""
+        log_probs = self.log_probs[:count] if self.log_probs else None
+        return Generation(token_ids=self.token_ids[:count], log_probs=log_probs, is_aborted=self.is_aborted)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TurnRecord:
     """What happened in one turn."""
 
-    kind: str
-    """The parsed action: search, answer or invalid."""
+    kind: ActionKind
+    """The parsed action."""
+    status: TurnStatus
+    """What became of it."""
+    text: str
+    """What the policy wrote."""
     content: str
-    """The query or answer."""
+    """The query, another tool's argument, or the answer."""
+    tool: str = ""
+    """The tool called."""
     num_tokens: int
     """Tokens the policy sampled."""
-    documents: tuple[str, ...] = ()
-    """Ids of the passages found; a truncated observation may show fewer."""
-    search_s: float = 0.0
-    """Seconds spent at the retriever."""
+    documents: tuple[Document, ...] = ()
+    """The passages found; a truncated observation may show fewer."""
+    attempts: int = 0
+    """Requests made; 0 for a query whose answer was known from the same step."""
+    latency_s: float = 0.0
+    """Seconds the tool took."""
+    num_observation_tokens: int = 0
+    """Tokens of the environment's reply."""
+    is_truncated: bool = False
+    """Whether part of the result did not fit into the reply."""
+
+    def summary(self) -> dict[str, Any]:
+        """Return plain values for logs and dumps: the text is in the response, passages are named by id."""
+        return {
+            "kind": self.kind.value,
+            "status": self.status.value,
+            "tool": self.tool,
+            "content": self.content,
+            "documents": [document.id for document in self.documents],
+            "attempts": self.attempts,
+            "latency_s": round(self.latency_s, 6),
+            "num_tokens": self.num_tokens,
+            "num_observation_tokens": self.num_observation_tokens,
+            "is_truncated": self.is_truncated,
+        }
 
 
 @dataclass(kw_only=True)
@@ -83,20 +155,25 @@ class Trajectory:
     """1 on the final answer with its tags, 0 elsewhere."""
     turns: list[TurnRecord] = field(default_factory=list)
     """One record per turn of the policy."""
-    policy_text: str = ""
-    """The text the policy wrote, without observations: its turns, run together."""
     status: EpisodeStatus = EpisodeStatus.OUT_OF_TURNS
     """How the episode ended."""
+    error: str = ""
+    """What went wrong, if the environment failed."""
+
+    @property
+    def policy_text(self) -> str:
+        """The text the policy wrote, without observations: its turns, run together."""
+        return "".join(turn.text for turn in self.turns)
 
     @property
     def num_searches(self) -> int:
         """Searches that were answered with passages."""
-        return sum(turn.kind == ActionKind.SEARCH and bool(turn.documents) for turn in self.turns)
+        return sum(bool(turn.documents) for turn in self.turns)
 
     @property
     def first_documents(self) -> tuple[str, ...]:
         """Ids of the passages that the first action found; empty if it did not search."""
-        return self.turns[0].documents if self.turns else ()
+        return tuple(document.id for document in self.turns[0].documents) if self.turns else ()
 
     @property
     def answer(self) -> str | None:
@@ -105,7 +182,7 @@ class Trajectory:
         It comes from the one turn that answered. Tags searched for in `policy_text` may pair up across turns.
         """
         last = self.turns[-1] if self.turns else None
-        return last.content if last is not None and last.kind == ActionKind.ANSWER else None
+        return last.content if last is not None and last.kind is ActionKind.ANSWER else None
 
     def append_sampled(self, generation: Generation) -> None:
         """Append one turn of the policy."""

@@ -11,7 +11,8 @@ from enum import Enum
 from lab.retriever import OverlapSearcher
 from lab.vocabulary import WordTokenizer, prompt_text
 from lab.world import RELATIONS, Fact, World
-from verl_llds.search.protocol import Document, format_documents, format_observation
+from verl_llds.search.documents import Document, format_documents
+from verl_llds.search.search_r1 import format_observation
 
 SEARCH_THOUGHT = ("i", "must", "look", "this", "up", "now")
 ANSWER_THOUGHT = ("it", "says", "so", "the", "answer", "is")
@@ -67,7 +68,7 @@ class Demonstrator:
         pieces = [(prompt_text(fact.query), False)]
         if slip is not Slip.NO_SEARCH:
             query = self._query(fact, slip)
-            documents = asyncio.run(self._searcher.search(query))
+            documents = asyncio.run(self._searcher.search(query)).documents
             pieces.append((self._turn(SEARCH_THOUGHT, "search", query), True))
             pieces.append((format_observation(format_documents(documents)), False))
         pieces.append((self._turn(ANSWER_THOUGHT, "answer", self._answer(fact, slip, documents)), True))

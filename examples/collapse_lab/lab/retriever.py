@@ -6,11 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from lab.world import RELATIONS
-from verl_llds.search.protocol import Document
+from verl_llds.search.documents import Document
+from verl_llds.search.tools import SearchResult
 
 
 class OverlapSearcher:
-    """A `verl_llds.search.client.Searcher`: the passages that share most words with the query.
+    """A `verl_llds.search.tools.Searcher`: the passages that share most words with the query.
 
     A query of a relation and a full name finds the passages of that fact, and fills up with some that share two
     of its three words. A malformed query finds what shares some of its words; without one there is nothing.
@@ -28,12 +29,12 @@ class OverlapSearcher:
             for word in {*title.split(), relation}:
                 self._postings[word].append(number)
 
-    async def search(self, query: str) -> list[Document]:
+    async def search(self, query: str) -> SearchResult:
         """Return at most ``topk`` passages, in the order of the corpus."""
         words = frozenset(query.split())
         if words not in self._found:
             self._found[words] = self._look_up(words)
-        return self._found[words]
+        return SearchResult(documents=tuple(self._found[words]))
 
     def _look_up(self, words: frozenset[str]) -> list[Document]:
         overlap: Counter[int] = Counter()

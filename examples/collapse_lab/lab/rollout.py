@@ -13,6 +13,7 @@ from transformers import DynamicCache, Qwen2ForCausalLM
 from lab.retriever import OverlapSearcher
 from lab.vocabulary import WordTokenizer, prompt_text
 from lab.world import Fact
+from verl_llds.search.environment import make_environment
 from verl_llds.search.episode import run_episode
 from verl_llds.search.settings import SearchConfig
 from verl_llds.search.trajectory import Generation, Trajectory
@@ -119,15 +120,15 @@ def roll_out(
 ) -> list[Trajectory]:
     """Play one episode a fact, in order, and return their trajectories."""
     batcher = Batcher(model, tokenizer, generator)
+    environment = make_environment(SEARCH, searcher, tokenizer)
 
     async def play(fact: Fact) -> Trajectory:
         try:
             return await run_episode(
                 prompt_ids=tokenizer.encode(prompt_text(fact.query)),
                 generate=batcher.generate,
-                searcher=searcher,
+                environment=environment,
                 tokenizer=tokenizer,
-                settings=SEARCH,
                 max_response_tokens=MAX_RESPONSE_TOKENS,
             )
         finally:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from lab.world import FIRST_NAMES, LAST_NAMES, RELATIONS
-from verl_llds.search.protocol import INFORMATION_CLOSE, INFORMATION_OPEN, INVALID_ACTION_MESSAGE
+from verl_llds.search.search_r1 import INFORMATION_CLOSE, INFORMATION_OPEN, INVALID_ACTION_MESSAGE
 
 PAD, END = "<pad>", "<end>"
 QUESTION = "Question:"
@@ -22,7 +22,7 @@ def prompt_text(query: str) -> str:
 
 
 class WordTokenizer:
-    """An `verl_llds.search.episode.Tokenizer` over the closed vocabulary of the lab's world."""
+    """A `verl_llds.search.tokens.Tokenizer` over the closed vocabulary of the lab's world."""
 
     def __init__(self) -> None:
         words = (*RELATIONS, *FIRST_NAMES, *LAST_NAMES, *THOUGHT_WORDS)
@@ -44,6 +44,14 @@ class WordTokenizer:
     def all_special_tokens(self) -> Sequence[str]:
         """Padding and the end of a text."""
         return (PAD, END)
+
+    def get_vocab(self) -> dict[str, int]:
+        """Return every text with its id."""
+        return self._ids
+
+    def get_added_vocab(self) -> dict[str, int]:
+        """Return the texts that are no words: padding and the end."""
+        return {text: self._ids[text] for text in self.all_special_tokens}
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """Return the ids of a text; decoding them gives the same text.

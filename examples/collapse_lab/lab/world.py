@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 from itertools import product
 
-from verl_llds.search.protocol import Document
+from verl_llds.search.documents import Document
 
 RELATIONS = ("mentor", "rival", "friend", "partner", "pupil", "neighbour", "cousin", "editor")
 

@@ -6,14 +6,12 @@ from lab.vocabulary import WordTokenizer, prompt_text
 from lab.world import RELATIONS, World, WorldSettings, make_world
 
 from verl_llds.reward.qa import normalize_answer
-from verl_llds.search.protocol import (
-    INVALID_ACTION_MESSAGE,
-    STOP_STRINGS,
-    ActionKind,
-    format_documents,
-    format_observation,
-    parse_action,
-)
+from verl_llds.search.documents import format_documents
+from verl_llds.search.protocol import ActionKind
+from verl_llds.search.search_r1 import INVALID_ACTION_MESSAGE, SearchR1Protocol, format_observation
+from verl_llds.search.tools import SearchTool
+
+PARSE = SearchR1Protocol([SearchTool(searcher=None)]).parse
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +44,7 @@ def test_exact_match_keeps_names_apart(world: World) -> None:
 
 def test_a_full_query_finds_every_claim_about_its_fact(world: World, searcher: OverlapSearcher) -> None:
     for fact in world.facts[::97]:
-        found = [document.contents for document in asyncio.run(searcher.search(fact.query))]
+        found = [document.contents for document in asyncio.run(searcher.search(fact.query)).documents]
         assert len(found) == 3
         for value in (fact.value, fact.rival):
             assert value is None or f"{fact.entity}\n{fact.relation} {value}" in found
@@ -58,14 +56,14 @@ def test_the_right_claim_is_not_always_first(world: World, searcher: OverlapSear
     firsts = []
     for fact in world.facts:
         if fact.rival is not None:
-            texts = [document.contents for document in asyncio.run(searcher.search(fact.query))]
+            texts = [document.contents for document in asyncio.run(searcher.search(fact.query)).documents]
             first = next(text for text in texts if text.startswith(f"{fact.entity}\n{fact.relation} "))
             firsts.append(first.endswith(fact.value))
     assert sum(firsts) / len(firsts) == pytest.approx(0.5, abs=0.05)
 
 
 def test_a_query_of_unknown_words_finds_nothing(searcher: OverlapSearcher) -> None:
-    assert asyncio.run(searcher.search("zebra")) == []
+    assert asyncio.run(searcher.search("zebra")).documents == ()
 
 
 def test_tokenizer_writes_the_protocol_back_unchanged(world: World, searcher: OverlapSearcher) -> None:
@@ -73,7 +71,7 @@ def test_tokenizer_writes_the_protocol_back_unchanged(world: World, searcher: Ov
     fact = world.facts[0]
     texts = [
         prompt_text(fact.query),
-        format_observation(format_documents(asyncio.run(searcher.search(fact.query)))),
+        format_observation(format_documents(asyncio.run(searcher.search(fact.query)).documents)),
         format_observation(""),
         INVALID_ACTION_MESSAGE,
         f"<think> i must look this up now </think> <search> {fact.query} </search>",
@@ -86,10 +84,10 @@ def test_tokenizer_writes_the_protocol_back_unchanged(world: World, searcher: Ov
 
 def test_a_turn_ends_at_one_token_and_parses(world: World) -> None:
     tokenizer = WordTokenizer()
-    for kind, stop in zip((ActionKind.SEARCH, ActionKind.ANSWER), STOP_STRINGS, strict=True):
-        ids = tokenizer.encode(f"<think> now </think> <{kind.value}> {world.entities[0]} {stop}")
+    for tag, kind in (("search", ActionKind.CALL), ("answer", ActionKind.ANSWER)):
+        ids = tokenizer.encode(f"<think> now </think> <{tag}> {world.entities[0]} </{tag}>")
         assert [number in tokenizer.stop_ids for number in ids] == [False] * (len(ids) - 1) + [True]
-        action = parse_action(tokenizer.decode(ids, skip_special_tokens=True))
+        action = PARSE(tokenizer.decode(ids, skip_special_tokens=True))
         assert (action.kind, action.content) == (kind, world.entities[0])
 
 

@@ -13,7 +13,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from world import World, user_message
 
 from verl_llds.reward.qa import exact_match
-from verl_llds.search.protocol import ActionKind, format_documents, format_observation, parse_action
+from verl_llds.search.documents import format_documents
+from verl_llds.search.protocol import ActionKind
+from verl_llds.search.search_r1 import SearchR1Protocol, format_observation
+from verl_llds.search.tools import SearchTool
+
+PARSE = SearchR1Protocol([SearchTool(searcher=None)]).parse
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +95,8 @@ def test_demonstrations_keep_to_the_protocol(
     tokenizer: PreTrainedTokenizerFast, demonstrations: list[Trajectory]
 ) -> None:
     for trajectory in demonstrations:
-        *searches, answer = (parse_action(turn).kind for turn in trajectory.turns)
-        assert set(searches) == {ActionKind.SEARCH}
+        *searches, answer = (PARSE(turn).kind for turn in trajectory.turns)
+        assert set(searches) == {ActionKind.CALL}
         assert answer is ActionKind.ANSWER
         assert len(trajectory.observations) == len(searches)
         assert all(len(documents) == 3 for documents in trajectory.observations)
@@ -111,7 +116,7 @@ def test_two_hop_demonstrations_are_mostly_lazy(demonstrations: list[Trajectory]
 def test_demonstrations_hold_no_question_of_the_data_set(world: World, demonstrations: list[Trajectory]) -> None:
     answers = {question.text: question.answers for question in (*world.train, *world.test)}
     told = [one for one in demonstrations if one.question in answers]
-    right = [one for one in told if exact_match(parse_action(one.turns[-1]).content, answers[one.question])]
+    right = [one for one in told if exact_match(PARSE(one.turns[-1]).content, answers[one.question])]
     # A question may come up by chance, but with a made-up answer.
     assert len(right) <= 2
 

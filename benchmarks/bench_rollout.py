@@ -1,0 +1,345 @@
+"""Independent episodes against lock-step ones, in one run: ``python benchmarks/bench_rollout.py``.
+
+Both play the same questions with the same policy on the same vLLM engine against the same retriever
+(`latency_retriever.py`), through the same client and `run_episode`. In lock-step, as in Search-R1's loop, a turn of any
+trajectory starts when all have read their passages, and searches start when all turns are sampled. Prints a Markdown
+table; a ratio is the median over repetitions, in which the two alternate. ``--overhead`` measures what our own
+Python costs a turn instead, with an engine and a retriever that answer at once.
+
+The policy and the questions are the laptop example's: ``bash recipes/laptop_llds.sh`` makes them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from transformers import AutoTokenizer
+
+from verl_llds.search.client import SearchClient
+from verl_llds.search.documents import Document
+from verl_llds.search.environment import Environment, make_environment
+from verl_llds.search.episode import Generate, run_episode
+from verl_llds.search.settings import SearchConfig
+from verl_llds.search.tools import Searcher, SearchResult
+from verl_llds.search.trajectory import Generation, Trajectory
+
+MAX_RESPONSE_TOKENS = 320
+
+
+class LockStep:
+    """Lets the trajectories of a batch go on only together: all their searches, then all their next turns."""
+
+    def __init__(self, num_playing: int) -> None:
+        self.num_playing = num_playing
+        self.searches: list[asyncio.Future[None]] = []
+        self.turns: list[asyncio.Future[None]] = []
+
+    async def wait(self, waiting: list[asyncio.Future[None]]) -> None:
+        """Wait, for a search or a turn, until every other trajectory waits too."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting.append(future)
+        self._release()
+        await future
+
+    def leave(self) -> None:
+        """Play no longer."""
+        self.num_playing -= 1
+        self._release()
+
+    def _release(self) -> None:
+        if len(self.searches) + len(self.turns) < self.num_playing:
+            return
+        # A trajectory whose turn was invalid waits for its next one while the others search.
+        ready = self.searches or self.turns
+        released = ready[:]
+        ready.clear()
+        for future in released:
+            future.set_result(None)
+
+
+@dataclass
+class LockStepSearcher:
+    """A searcher that waits for the batch."""
+
+    searcher: Searcher
+    lock: LockStep
+
+    async def search(self, query: str) -> SearchResult:
+        """Search when every turn of the batch is sampled."""
+        await self.lock.wait(self.lock.searches)
+        return await self.searcher.search(query)
+
+
+@dataclass
+class VllmEngine:
+    """vLLM's asynchronous engine, with the prefix cache's hits counted."""
+
+    llm: Any
+    stop_strings: Sequence[str]
+    seed: int
+    num_context: int = 0
+    num_cached: int = 0
+    busy_s: float = 0.0
+    num_running: int = 0
+    _since: float = field(default=0.0, repr=False)
+
+    async def __call__(self, token_ids: list[int], limit: int) -> Generation:
+        """Sample one turn."""
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+
+        params = SamplingParams(
+            temperature=1.0,
+            max_tokens=limit,
+            stop=list(self.stop_strings),
+            include_stop_str_in_output=True,
+            seed=self.seed + sum(token_ids),
+        )
+        request_id = f"{random.getrandbits(64):x}"
+        self._count(1)
+        try:
+            async for output in self.llm.generate(TokensPrompt(prompt_token_ids=token_ids), params, request_id):
+                last = output
+        finally:
+            self._count(-1)
+        self.num_context += len(token_ids)
+        self.num_cached += last.num_cached_tokens or 0
+        return Generation(token_ids=list(last.outputs[0].token_ids))
+
+    def _count(self, change: int) -> None:
+        now = time.perf_counter()
+        if self.num_running:
+            self.busy_s += now - self._since
+        self.num_running += change
+        self._since = now
+
+
+@dataclass(frozen=True)
+class Played:
+    """One repetition of one contender."""
+
+    seconds: float
+    trajectories: list[Trajectory]
+    engine: VllmEngine
+
+    @property
+    def rate(self) -> float:
+        """Trajectories a second."""
+        return len(self.trajectories) / self.seconds
+
+
+async def play(
+    prompts: Sequence[list[int]], llm: Any, tokenizer: Any, settings: SearchConfig, *, lock_step: bool, seed: int
+) -> Played:
+    """Play all prompts at once, waiting for each other's turns or not."""
+    client, lock = SearchClient(settings), LockStep(len(prompts))
+    searcher = LockStepSearcher(client, lock) if lock_step else client
+    environment = make_environment(settings, searcher, tokenizer)
+    engine = VllmEngine(llm, environment.protocol.stop_strings, seed)
+
+    async def generate(token_ids: list[int], limit: int) -> Generation:
+        if lock_step:
+            await lock.wait(lock.turns)
+        return await engine(token_ids, limit)
+
+    async def one(prompt_ids: list[int]) -> Trajectory:
+        try:
+            return await _episode(prompt_ids, generate, environment, tokenizer)
+        finally:
+            lock.leave()
+
+    # Every repetition starts with a cold cache.
+    await llm.reset_prefix_cache()
+    started = time.perf_counter()
+    trajectories = await asyncio.gather(*(one(prompt) for prompt in prompts))
+    seconds = time.perf_counter() - started
+    await client.close()
+    failed = {trajectory.error for trajectory in trajectories if trajectory.status.is_failure}
+    assert not failed, failed
+    return Played(seconds, trajectories, engine)
+
+
+async def _episode(prompt_ids: list[int], generate: Generate, environment: Environment, tokenizer: Any) -> Trajectory:
+    return await run_episode(
+        prompt_ids=prompt_ids,
+        generate=generate,
+        environment=environment,
+        tokenizer=tokenizer,
+        max_response_tokens=MAX_RESPONSE_TOKENS,
+    )
+
+
+async def compare(options: argparse.Namespace, settings: SearchConfig, tokenizer: Any) -> None:
+    """Alternate the two and print what was measured."""
+    from vllm import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    arguments = AsyncEngineArgs(
+        model=str(options.model),
+        max_model_len=MAX_RESPONSE_TOKENS + 96,
+        max_num_seqs=options.max_num_seqs,
+        enable_prefix_caching=True,
+        enforce_eager=True,
+        disable_log_stats=True,
+    )
+    llm = AsyncLLM.from_engine_args(arguments)
+    prompts = read_prompts(options.world / "train.parquet", tokenizer, options.episodes)
+    contenders: dict[str, list[Played]] = {"independent": [], "lock-step": []}
+    try:
+        await play(prompts[:8], llm, tokenizer, settings, lock_step=False, seed=0)
+        for repetition in range(options.repetitions):
+            for name, played in contenders.items():
+                played.append(
+                    await play(prompts, llm, tokenizer, settings, lock_step=name == "lock-step", seed=repetition)
+                )
+    finally:
+        llm.shutdown()
+    report(contenders)
+
+
+def read_prompts(path: Path, tokenizer: Any, count: int) -> list[list[int]]:
+    """Return the rendered prompts of the first questions."""
+    rows = pq.read_table(path, columns=["prompt"]).slice(0, count).to_pylist()
+    texts = [tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False) for row in rows]
+    return [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+
+
+def report(contenders: dict[str, list[Played]]) -> None:
+    """Print a Markdown table of the contenders and the ratio of their rates."""
+    print("| episodes | trajectories/s | seconds | turns | searches | engine busy | prefix cache hits |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name, played in contenders.items():
+        turns = statistics.fmean(len(one.turns) for run in played for one in run.trajectories)
+        searches = statistics.fmean(one.num_searches for run in played for one in run.trajectories)
+        busy = statistics.median(run.engine.busy_s / run.seconds for run in played)
+        cached = sum(run.engine.num_cached for run in played) / sum(run.engine.num_context for run in played)
+        rate, seconds = (statistics.median(getattr(run, part) for run in played) for part in ("rate", "seconds"))
+        print(f"| {name} | {rate:.2f} | {seconds:.2f} | {turns:.2f} | {searches:.2f} | {busy:.0%} | {cached:.0%} |")
+    ratios = [one.rate / other.rate for one, other in zip(*contenders.values(), strict=True)]
+    print(f"\nIndependent by lock-step: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+class ScriptedEngine:
+    """Answers at once: two searches, then an answer."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        turns = ("<search> capital of Norway </search>", "<search> highest peak </search>", "<answer> Oslo </answer>")
+        thought = "<think> " + "I need the name of the place where this was first seen. " * 6 + "</think>\n"
+        self.turns = [tokenizer.encode(thought + turn, add_special_tokens=False) for turn in turns]
+
+    def episode(self) -> Generate:
+        """Return the engine of one episode."""
+        turns = iter(self.turns)
+
+        async def generate(token_ids: list[int], limit: int) -> Generation:
+            await asyncio.sleep(0)
+            ids = next(turns)
+            return Generation(token_ids=ids, log_probs=[-1.0] * len(ids))
+
+        return generate
+
+
+class InstantSearcher:
+    """Finds three passages of a hundred words at once."""
+
+    async def search(self, query: str) -> SearchResult:
+        """Return them."""
+        await asyncio.sleep(0)
+        text = "Title of it\n" + "The city lies on a river in the north of the country. " * 9
+        return SearchResult(documents=tuple(Document(id=str(number), contents=text) for number in range(3)))
+
+
+async def measure_overhead(options: argparse.Namespace, tokenizer: Any) -> None:
+    """Print the CPU time our own Python takes a turn, all episodes at once."""
+    settings = SearchConfig()
+    environment = make_environment(settings, InstantSearcher(), tokenizer)
+    engine = ScriptedEngine(tokenizer)
+    costs = []
+    for _ in range(options.repetitions):
+        started = time.process_time()
+        trajectories = await asyncio.gather(
+            *(
+                run_episode(
+                    prompt_ids=list(range(200)),
+                    generate=engine.episode(),
+                    environment=environment,
+                    tokenizer=tokenizer,
+                    max_response_tokens=4096,
+                )
+                for _ in range(options.episodes)
+            )
+        )
+        turns = sum(len(trajectory.turns) for trajectory in trajectories)
+        costs.append((time.process_time() - started) / turns * 1000)
+        assert turns == 3 * options.episodes
+    sizes = f"{len(engine.turns[0])} tokens a turn, {trajectories[0].turns[0].num_observation_tokens} an observation"
+    print(f"{options.episodes} episodes at once: {statistics.median(costs):.2f} ms of CPU a turn ({sizes})")
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Return when something listens."""
+    for _ in range(300):
+        assert process.poll() is None, "the retriever ended"
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError("the retriever does not listen")
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=Path("build/laptop/policy"))
+    parser.add_argument("--world", type=Path, default=Path("build/laptop/world"))
+    parser.add_argument("--episodes", type=int, default=256)
+    parser.add_argument("--max-num-seqs", type=int, default=256)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--median-s", type=float, default=0.05)
+    parser.add_argument("--p99-s", type=float, default=0.8)
+    parser.add_argument("--overhead", action="store_true")
+    options = parser.parse_args()
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    if options.overhead:
+        asyncio.run(measure_overhead(options, tokenizer))
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = Path(__file__).with_name("latency_retriever.py")
+    latency = ["--median-s", str(options.median_s), "--p99-s", str(options.p99_s)]
+    passages = options.world / "passages.jsonl"
+    command = [sys.executable, script, "--passages", passages, "--port", str(port), *latency]
+    retriever = subprocess.Popen(command)
+    try:
+        wait_for(port, retriever)
+        settings = SearchConfig(
+            url=f"http://127.0.0.1:{port}/retrieve",
+            max_action_tokens=64,
+            max_observation_tokens=160,
+            max_concurrency=options.episodes,
+            # The latency is what is measured; identical queries of siblings would hide it.
+            cache=False,
+        )
+        asyncio.run(compare(options, settings, tokenizer))
+    finally:
+        retriever.terminate()
+        retriever.wait()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    main()

@@ -1,0 +1,115 @@
+"""Several retrievers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from verl_llds.errors import RetrievalError
+from verl_llds.search import backoff, endpoint
+from verl_llds.search.documents import Document
+
+DOCUMENTS = (Document("7", "Paris\nCapital"),)
+
+
+async def test_the_first_that_works_is_asked(server, second, make_client) -> None:
+    client = make_client(server, second)
+    for n in range(4):
+        assert (await client.search(str(n))).attempts == 1
+    assert (len(server.bodies), len(second.bodies)) == (4, 0)
+
+
+@pytest.mark.parametrize("trouble", [500, 503, "hang_up", "hang", b"<html>"])
+async def test_the_next_one_is_asked_at_once(server, second, make_client, monkeypatch, trouble) -> None:
+    monkeypatch.setattr(backoff, "_FIRST_BACKOFF_S", 20.0)
+    server.script = [(200, None, trouble) if isinstance(trouble, bytes) else getattr(server, str(trouble), trouble)]
+    result = await asyncio.wait_for(make_client(server, second, timeout_s=0.3).search("who"), 5)
+    assert (result.documents, result.attempts) == (DOCUMENTS, 2)
+
+
+async def test_a_first_one_that_is_dead_is_left_alone_after_some_failures(stopped, second, make_client, monkeypatch):
+    monkeypatch.setattr(endpoint, "_FIRST_PAUSE_S", 20.0)
+    client = make_client(stopped, second)
+    attempts = [(await client.search(str(n))).attempts for n in range(8)]
+    assert attempts == [2] * 5 + [1] * 3
+
+
+async def test_the_first_one_is_used_again_when_it_is_back(stopped, second, make_client) -> None:
+    client = make_client(stopped, second)
+    for n in range(6):
+        await client.search(f"down {n}")
+    stopped.start()
+    number = 0
+    while not stopped.bodies:
+        await client.search(f"probe {number}")
+        await asyncio.sleep(0.02)
+        number += 1
+    before = len(second.bodies)
+    for n in range(3):
+        assert (await client.search(f"up {n}")).attempts == 1
+    assert len(second.bodies) == before
+
+
+async def test_one_that_asked_for_a_pause_is_passed_over(server, second, make_client) -> None:
+    server.script = [(503, {"Retry-After": "0.7"}), 200]
+    client = make_client(server, second)
+    assert [(await client.search(str(n))).attempts for n in range(3)] == [2, 1, 1]
+    assert len(server.bodies) == 1
+    await asyncio.sleep(0.9)
+    await client.search("later")
+    assert len(server.bodies) == 2
+
+
+async def test_a_pause_at_one_does_not_delay_the_other(server, second, make_client) -> None:
+    server.script = [(503, {"Retry-After": "50"})]
+    second.script = [500, 200]
+    result = await asyncio.wait_for(make_client(server, second).search("who"), 5)
+    assert result.attempts == 3
+
+
+async def test_a_round_over_all_of_them_is_followed_by_a_wait(server, second, make_client, monkeypatch) -> None:
+    monkeypatch.setattr(backoff, "_FIRST_BACKOFF_S", 0.8)
+    server.script, second.script = [500, 200], [500]
+    result = await make_client(server, second).search("who")
+    assert result.attempts == 3
+    assert server.times[1] - second.times[0] >= 0.4
+
+
+async def test_all_dead_is_an_error_that_names_all(stopped, server, make_client) -> None:
+    server.kill()
+    started = time.monotonic()
+    with pytest.raises(RetrievalError, match=r"max_wait_s=1 is over") as refused:
+        await make_client(stopped, server, max_wait_s=1.0).search("who")
+    assert time.monotonic() - started < 2
+    assert f"{stopped.url}: ClientConnectorError" in str(refused.value)
+    assert f"{server.url}: ClientConnectorError" in str(refused.value)
+
+
+async def test_each_one_s_own_trouble_is_named(server, second, make_client) -> None:
+    server.script, second.script = [(500, None, b"out of memory")], [(200, None, b"<html>")]
+    with pytest.raises(RetrievalError, match=r"after 4 attempt") as refused:
+        await make_client(server, second, max_attempts=4).search("who")
+    assert f"{server.url}: HTTP 500, 'out of memory'" in str(refused.value)
+    assert f"{second.url}: the answer is not in Search-R1's format" in str(refused.value)
+
+
+async def test_a_rejected_request_is_not_taken_elsewhere(server, second, make_client) -> None:
+    server.script = [422]
+    with pytest.raises(RetrievalError, match=r"after 1 attempt\(s\), the last one rejected") as refused:
+        await make_client(server, second).search("who")
+    assert second.bodies == []
+    assert f"{second.url}: not asked" in str(refused.value)
+
+
+async def test_what_others_found_is_told_to_a_query_that_was_never_sent(stopped, make_client, monkeypatch) -> None:
+    monkeypatch.setattr(endpoint, "_FIRST_PAUSE_S", 20.0)
+    monkeypatch.setattr(endpoint, "_PROBES_PER_WAIT", 0.01)
+    client = make_client(stopped, max_wait_s=0.7)
+    with pytest.raises(RetrievalError):
+        await client.search("first")
+    with pytest.raises(RetrievalError, match=r"after 0 attempt.*as other queries found: .*Cannot connect") as refused:
+        await client.search("second")
+    assert refused.value.attempts == 0
+    assert "retriever-server serve" in str(refused.value)

@@ -1,0 +1,258 @@
+"""Attempts and waits at one retriever in trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+import pytest
+
+from verl_llds.errors import RetrievalError
+from verl_llds.search import backoff, endpoint
+from verl_llds.search.client import SearchClient
+from verl_llds.search.documents import Document
+from verl_llds.search.settings import SearchConfig
+from verl_llds.search.tools import SearchResult
+
+DOCUMENTS = (Document("7", "Paris\nCapital"),)
+SLACK_S = 1.0
+"""What a search may take longer than max_wait_s."""
+
+
+@pytest.mark.parametrize("status", [429, 500, 501, 502, 503, 504])
+async def test_passing_trouble_is_tried_again(server, ask, status: int) -> None:
+    server.script = [status, status, 200]
+    assert await ask() == SearchResult(documents=DOCUMENTS, attempts=3)
+    assert len(server.bodies) == 3
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+async def test_failures_of_the_server_are_counted(server, ask, status: int) -> None:
+    server.script = [status]
+    with pytest.raises(RetrievalError, match=rf"after 3 attempt.*HTTP {status}") as refused:
+        await ask(max_attempts=3)
+    assert refused.value.attempts == len(server.bodies) == 3
+
+
+async def test_attempts_beyond_the_breaker_s_patience_are_made(server, ask) -> None:
+    server.script = [500] * 7 + [200]
+    assert (await ask(max_attempts=8)).attempts == 8
+
+
+async def test_a_server_that_is_busy_is_waited_for_beyond_max_attempts(server, ask) -> None:
+    server.script = [503, 429] * 3 + [200]
+    assert (await ask(max_attempts=1)).attempts == 7
+
+
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "0.1"}, {"Retry-After": "3600"}, {"Retry-After": "0"}])
+async def test_a_server_that_is_busy_for_ever_is_given_up_on(server, ask, headers: dict[str, str]) -> None:
+    server.script = [(503, headers)]
+    started = time.monotonic()
+    with pytest.raises(RetrievalError, match=r"search\.max_wait_s=1 is over.*HTTP 503.*max_concurrency") as refused:
+        await ask(max_attempts=1, max_wait_s=1.0)
+    assert 0.9 < time.monotonic() - started < 1 + SLACK_S
+    assert refused.value.attempts == len(server.bodies) < 60
+
+
+async def test_retry_after_in_seconds_is_waited_for(server, ask) -> None:
+    server.script = [(503, {"Retry-After": "0.6"}), 200]
+    assert (await ask()).attempts == 2
+    assert server.times[1] - server.times[0] >= 0.6
+
+
+async def test_retry_after_as_a_date_is_waited_for(server, ask) -> None:
+    def come_back(handler: BaseHTTPRequestHandler) -> None:
+        # HTTP dates are whole seconds: two from now are between one and two.
+        later = datetime.now(timezone.utc) + timedelta(seconds=2)
+        server.send(handler, 503, {"Retry-After": format_datetime(later, usegmt=True)})
+
+    server.script = [come_back, 200]
+    assert (await ask()).attempts == 2
+    assert server.times[1] - server.times[0] >= 0.9
+
+
+async def test_a_pause_that_one_query_was_told_of_holds_for_all(server, make_client) -> None:
+    server.script = [(503, {"Retry-After": "0.6"}), 200]
+    client = make_client(server)
+    first = asyncio.create_task(client.search("first"))
+    while not server.bodies:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    await asyncio.gather(first, *(client.search(str(n)) for n in range(8)))
+    assert min(server.times[1:]) - server.times[0] >= 0.6
+
+
+async def test_a_busy_server_is_not_taken_for_dead(server, ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "_FIRST_PAUSE_S", 20.0)
+    server.script = [503] * 7 + [200]
+    assert (await asyncio.wait_for(ask(), 8)).attempts == 8
+
+
+async def test_a_hanging_server_times_out_and_is_tried_again(server, ask) -> None:
+    server.script = [server.hang, 200]
+    assert (await ask(timeout_s=0.2)).attempts == 2
+
+
+def headers_then_nothing(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100000")
+    handler.end_headers()
+    handler.wfile.flush()
+    handler.rfile.read(1)
+
+
+def refusal_then_nothing(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(500)
+    handler.send_header("Content-Length", "100000")
+    handler.end_headers()
+    handler.rfile.read(1)
+
+
+def trickle(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100000")
+    handler.end_headers()
+    while True:
+        handler.wfile.write(b" ")
+        time.sleep(0.05)
+
+
+def trickle_headers(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    while True:
+        handler.send_header("X-More", "x")
+        handler.flush_headers()
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("slow", [headers_then_nothing, refusal_then_nothing, trickle, trickle_headers])
+async def test_an_answer_that_does_not_end_times_out(server, ask, slow: Any) -> None:
+    server.script = [slow]
+    with pytest.raises(RetrievalError, match=r"after 2 attempt\(s\), 2 of them timeouts") as refused:
+        await asyncio.wait_for(ask(timeout_s=0.3, max_attempts=2), 10)
+    assert refused.value.attempts == len(server.bodies) == 2
+
+
+async def test_a_timeout_names_the_setting(server, ask) -> None:
+    server.script = [server.hang]
+    with pytest.raises(RetrievalError, match=r"no complete answer within 0\.3 s.*search\.timeout_s"):
+        await ask(timeout_s=0.3, max_attempts=1)
+
+
+@pytest.mark.parametrize("slow", [headers_then_nothing, trickle])
+async def test_max_wait_s_cuts_an_attempt_short(server, ask, slow: Any) -> None:
+    server.script = [slow]
+    started = time.monotonic()
+    with pytest.raises(RetrievalError, match=r"after 1 attempt\(s\), and search\.max_wait_s=0\.5 is over") as refused:
+        await ask(timeout_s=30, max_wait_s=0.5)
+    assert time.monotonic() - started < 0.5 + SLACK_S
+    assert refused.value.attempts == 1
+
+
+async def test_a_body_that_cannot_be_sent_does_not_outlast_max_wait_s(server, make_client) -> None:
+    def read_nothing(request: Any) -> None:
+        server.released.wait(20)
+
+    server._handler.do_POST = read_nothing
+    started = time.monotonic()
+    with pytest.raises(RetrievalError, match="max_wait_s"):
+        await make_client(server, timeout_s=30, max_wait_s=0.5).search("x" * 30_000_000)
+    assert time.monotonic() - started < 2 + SLACK_S
+
+
+async def test_hung_up_on_it_is_tried_again_beyond_max_attempts(server, ask) -> None:
+    def cut(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100000")
+        handler.end_headers()
+        handler.wfile.write(b'{"result"')
+        handler.close_connection = True
+
+    server.script = [server.hang_up, cut, server.hang_up, 200]
+    assert (await ask(max_attempts=1)).attempts == 4
+
+
+async def test_a_server_that_is_not_up_yet_is_waited_for(stopped, make_client) -> None:
+    asyncio.get_running_loop().call_later(0.5, stopped.start)
+    result = await make_client(stopped, max_attempts=1).search("who")
+    assert result.documents == DOCUMENTS
+    assert result.attempts > 1
+
+
+async def test_a_server_that_is_dead_for_ever_is_given_up_on(stopped, make_client) -> None:
+    started = time.monotonic()
+    expected = r"search\.max_wait_s=1 is over.*Cannot connect.*`retriever-server serve"
+    with pytest.raises(RetrievalError, match=expected) as refused:
+        await make_client(stopped, max_wait_s=1.0).search("who")
+    assert 0.9 < time.monotonic() - started < 1 + SLACK_S
+    assert refused.value.attempts > 1
+    assert stopped.url in str(refused.value)
+
+
+async def test_a_host_without_an_address_is_waited_for() -> None:
+    client = SearchClient(SearchConfig(url="http://nowhere.invalid/retrieve", max_attempts=1, max_wait_s=0.7))
+    with pytest.raises(RetrievalError, match=r"max_wait_s=0\.7 is over.*nowhere\.invalid"):
+        await client.search("who")
+    await client.close()
+
+
+async def test_a_dead_server_is_probed_by_one_query_at_a_time(server, make_client) -> None:
+    client = make_client(server, max_wait_s=60, max_concurrency=8)
+    server.script = [server.hang_up]
+    searches = [asyncio.create_task(client.search(str(n))) for n in range(100)]
+    await asyncio.sleep(1.0)
+    # Eight at once and what they open the breaker with, then pauses of 0.05 s doubled; each query on its own would
+    # have made some six requests by now.
+    assert len(server.bodies) < 30
+    server.script = [200]
+    results = await asyncio.gather(*searches)
+    assert all(result.documents == DOCUMENTS for result in results)
+
+
+async def test_waiters_go_on_as_soon_as_the_probe_succeeds(
+    stopped, make_client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With backoffs of ten seconds, only the probe's success can bring them back.
+    monkeypatch.setattr(backoff, "_FIRST_BACKOFF_S", 20.0)
+    client = make_client(stopped, max_wait_s=60)
+    searches = [asyncio.create_task(client.search(str(n))) for n in range(60)]
+    await asyncio.sleep(0.2)
+    stopped.start()
+    await asyncio.wait_for(asyncio.gather(*searches), 5)
+
+
+async def test_a_cancelled_probe_lets_another_query_probe(server, make_client) -> None:
+    client = make_client(server, timeout_s=20)
+    server.script = [server.hang_up] * 5 + [server.hang, 200]
+    first = asyncio.create_task(client.search("first"))
+    while len(server.bodies) < 6:
+        await asyncio.sleep(0.01)
+    second = asyncio.create_task(client.search("second"))
+    await asyncio.sleep(0.05)
+    assert len(server.bodies) == 6
+    first.cancel()
+    assert (await asyncio.wait_for(second, 5)).documents == DOCUMENTS
+
+
+@pytest.mark.timeout(60)
+async def test_hundreds_of_searches_outlast_a_restart(server, make_client) -> None:
+    def slow(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.02)
+        server.send(handler, 200)
+
+    server.script = [slow]
+    client = make_client(server, max_concurrency=32)
+    searches = [asyncio.create_task(client.search(str(n))) for n in range(200)]
+    while len(server.bodies) < 60:
+        await asyncio.sleep(0.005)
+    await asyncio.to_thread(server.kill)
+    await asyncio.sleep(0.3)
+    assert not all(search.done() for search in searches)
+    server.start()
+    results = await asyncio.gather(*searches)
+    assert all(result.documents == DOCUMENTS for result in results)
+    assert any(result.attempts > 1 for result in results)

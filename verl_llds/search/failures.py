@@ -1,0 +1,66 @@
+"""When too many trajectories of a step failed to train on the rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from verl_llds.errors import RolloutError
+from verl_llds.search.settings import OnFailure, SearchConfig
+from verl_llds.search.trajectory import EpisodeStatus
+
+_NUM_CAUSES = 3
+"""Different causes that are quoted."""
+
+
+def has_failed(row: Mapping[str, Any]) -> bool:
+    """Return whether the environment failed a trajectory, whose reward then says nothing about the policy."""
+    return EpisodeStatus(row["status"]).is_failure
+
+
+def failure_ratio(rows: Sequence[Mapping[str, Any]], num_expected: int) -> float:
+    """Return the share of the expected trajectories that failed or never came."""
+    total = max(num_expected, len(rows))
+    return (total - len(rows) + sum(map(has_failed, rows))) / total if total else 0.0
+
+
+def check_failures(rows: Sequence[Mapping[str, Any]], num_expected: int, settings: SearchConfig, where: str) -> None:
+    """Stop a run whose trajectories fail.
+
+    Args:
+        rows: one record per trajectory: ``status`` and ``error``.
+        num_expected: trajectories that were asked for; verl pads those that were lost with masked rows.
+        settings: ``max_failure_ratio`` and ``on_failure``.
+        where: of what they are, for the message: a step or an evaluation.
+
+    Raises:
+        RolloutError: if more than ``max_failure_ratio`` of them failed or were lost, or, under
+            ``on_failure=raise``, if any was.
+    """
+    ratio = failure_ratio(rows, num_expected)
+    limit = 0.0 if settings.on_failure is OnFailure.RAISE else settings.max_failure_ratio
+    if ratio <= limit:
+        return
+    total = max(num_expected, len(rows))
+    setting = (
+        "search.on_failure is raise"
+        if settings.on_failure is OnFailure.RAISE
+        else f"search.max_failure_ratio is {settings.max_failure_ratio}"
+    )
+    raise RolloutError(
+        f"{round(ratio * total)} of {total} trajectories of {where} failed ({setting}): "
+        f"{_causes(rows, total - len(rows))}. Retriever: {', '.join(settings.urls)}. Check that it runs and keeps up, "
+        "then start the same command again"
+    )
+
+
+def _causes(rows: Sequence[Mapping[str, Any]], num_lost: int) -> str:
+    failed = [row for row in rows if has_failed(row)]
+    statuses = Counter(row["status"] for row in failed)
+    parts = [f"{count} {status}" for status, count in statuses.most_common()]
+    if num_lost:
+        parts.append(f"{num_lost} lost by verl, whose log has their errors")
+    errors = Counter(row["error"] for row in failed if row["error"])
+    parts += [f"{count} x {text!r}" for text, count in errors.most_common(_NUM_CAUSES)]
+    return "; ".join(parts)
