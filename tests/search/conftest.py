@@ -13,6 +13,11 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+# The tests of this folder share modules.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from qwen_tokenizer import qwen_tokenizer
+
 from verl_llds.search.documents import Document
 from verl_llds.search.environment import make_environment
 from verl_llds.search.episode import run_episode
@@ -20,9 +25,6 @@ from verl_llds.search.search_r1 import INFORMATION_CLOSE, INFORMATION_OPEN, INVA
 from verl_llds.search.settings import SearchConfig
 from verl_llds.search.tools import SearchResult
 from verl_llds.search.trajectory import Generation, Trajectory
-
-# The tests of this folder share modules.
-sys.path.insert(0, str(Path(__file__).parent))
 
 PROMPT_IDS = [1, 2, 3]
 SPECIAL = ["<|end|>", "<|turn|>"]
@@ -64,9 +66,28 @@ def _byte_fallback() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=SPECIAL[0], pad_token=SPECIAL[1])
 
 
-@pytest.fixture(scope="session", params=[_byte_level, _byte_fallback], ids=["byte_level", "byte_fallback"])
+def _laptop() -> PreTrainedTokenizerFast:
+    """Make the tokenizer of the laptop example."""
+    # Its modules import each other as siblings, as they do when its scripts are run.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "laptop_search"))
+    from policy import PolicySettings, make_tokenizer
+    from world import WorldSettings, make_world
+
+    return make_tokenizer(make_world(WorldSettings()), PolicySettings())
+
+
+TOKENIZERS = {"byte_level": _byte_level, "byte_fallback": _byte_fallback, "laptop": _laptop, "qwen2.5": qwen_tokenizer}
+
+
+@pytest.fixture(scope="session", params=TOKENIZERS.values(), ids=TOKENIZERS)
 def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+    """Two that are trained here to be awkward, and the two that are really used."""
     return request.param()
+
+
+@pytest.fixture(scope="session")
+def qwen() -> PreTrainedTokenizerFast:
+    return qwen_tokenizer()
 
 
 @dataclass

@@ -139,7 +139,8 @@ def test_11_first_action_of_a_turn_decides(play) -> None:
     played = play([SEARCH + ANSWER, ANSWER])
     assert [turn.kind for turn in played.trajectory.turns] == ["call", "answer"]
     assert not any(played.trajectory.answer_mask[: len(played.kept[0])])
-    assert played.tokenizer.decode(played.kept[0], skip_special_tokens=False) == SEARCH
+    # An id that completes the tag may hold the next one's first character.
+    assert played.tokenizer.decode(played.kept[0], skip_special_tokens=False) in (SEARCH, f"{SEARCH}<")
 
 
 def test_12_tags_do_not_pair_up_across_turns(play) -> None:

@@ -47,6 +47,8 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Headers and body are written apart, which costs 40 ms otherwise.
+            disable_nagle_algorithm = True
 
             def setup(self) -> None:
                 super().setup()
