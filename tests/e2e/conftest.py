@@ -19,20 +19,10 @@ import pytest
 # The tests of this folder share modules.
 sys.path.insert(0, str(Path(__file__).parent))
 
-CAPITALS = {
-    "France": "Paris",
-    "Norway": "Oslo",
-    "Japan": "Tokyo",
-    "Kenya": "Nairobi",
-    "Peru": "Lima",
-    "Cuba": "Havana",
-    "Egypt": "Cairo",
-    "Iraq": "Baghdad",
-}
-CHAT_TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+from small_policy import CAPITALS, make_policy
+
+from verl_llds.search.documents import Document, format_documents
+
 SEARCH_TURN = "<search> capital of France </search>"
 ANSWER_TURN = "<answer> Paris </answer>"
 
@@ -57,7 +47,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
             lines.write(json.dumps({"id": str(number), "contents": contents}) + "\n")
     rows = [_row(number, country) for number, country in enumerate(CAPITALS)]
     pq.write_table(pa.Table.from_pylist(rows), root / "train.parquet")
-    _make_policy(root / "model")
+    documents = [Document(id="0", contents=f"{c}\nThe capital of {c} is {CAPITALS[c]}.") for c in list(CAPITALS)[:3]]
+    make_policy(
+        root / "model",
+        "Question: What is the capital of France?\n",
+        [SEARCH_TURN, ANSWER_TURN],
+        format_documents(documents),
+    )
     return World(root=root, model=root / "model", train=root / "train.parquet", passages=passages)
 
 
@@ -73,63 +69,6 @@ def _row(number: int, country: str) -> dict[str, object]:
         "reward_model": {"style": "rule", "ground_truth": {"target": targets}},
         "extra_info": {"split": "train", "index": number},
     }
-
-
-def _make_policy(path: Path) -> None:
-    """Write a small Qwen2 that has learnt two turns by heart: a search, and an answer after an observation."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-
-    from verl_llds.search.documents import Document, format_documents
-    from verl_llds.search.search_r1 import format_observation
-
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    texts = [f"What is the capital of {c}? The capital of {c} is {t}." for c, t in CAPITALS.items()]
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-    )
-    core.train_from_iterator([*texts, SEARCH_TURN, ANSWER_TURN] * 3, trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=CHAT_TEMPLATE
-    )
-    tokenizer.save_pretrained(path)
-
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = Qwen2ForCausalLM(config)
-    documents = [Document(id="0", contents=f"{c}\nThe capital of {c} is {CAPITALS[c]}.") for c in list(CAPITALS)[:3]]
-    parts = [
-        ("<|im_start|>user\nQuestion: What is the capital of France?\n<|im_end|>\n<|im_start|>assistant\n", 0),
-        (SEARCH_TURN, 1),
-        (format_observation(format_documents(documents)), 0),
-        (ANSWER_TURN, 1),
-    ]
-    pieces = [(tokenizer.encode(text, add_special_tokens=False), policy) for text, policy in parts]
-    ids = torch.tensor([[token for tokens, _ in pieces for token in tokens]])
-    labels = torch.tensor([[token if policy else -100 for tokens, policy in pieces for token in tokens]])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(60):
-        loss = model(input_ids=ids, labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert loss.item() < 0.3, "the policy must know its two turns for the run to search"
-    model.save_pretrained(path)
 
 
 @pytest.fixture(scope="session")

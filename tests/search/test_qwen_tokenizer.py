@@ -139,7 +139,8 @@ def test_a_chat_with_tools(qwen: PreTrainedTokenizerFast) -> None:
     assert chat == (
         "<|im_start|>user\nQ<|im_end|>\n"
         f"<|im_start|>assistant\nA{call}{call}<|im_end|>\n"
-        '<|im_start|>user\n<tool_response>\nR "1"\n\n</tool_response>\n<tool_response>\nR2\n</tool_response><|im_end|>\n'
+        '<|im_start|>user\n<tool_response>\nR "1"\n\n</tool_response>\n'
+        "<tool_response>\nR2\n</tool_response><|im_end|>\n"
         f"<|im_start|>assistant{call}<|im_end|>\n"
         "<|im_start|>user\n<tool_response>\nR3\n</tool_response><|im_end|>\n"
         "<|im_start|>assistant\nB<|im_end|>\n"

@@ -48,7 +48,7 @@ async def test_a_server_that_is_busy_is_waited_for_beyond_max_attempts(server, a
     assert (await ask(max_attempts=1)).attempts == 7
 
 
-@pytest.mark.parametrize("headers", [{}, {"Retry-After": "0.1"}, {"Retry-After": "3600"}, {"Retry-After": "0"}])
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "3600"}, {"Retry-After": "0"}])
 async def test_a_server_that_is_busy_for_ever_is_given_up_on(server, ask, headers: dict[str, str]) -> None:
     server.script = [(503, headers)]
     started = time.monotonic()
@@ -133,7 +133,7 @@ def trickle_headers(handler: BaseHTTPRequestHandler) -> None:
 async def test_an_answer_that_does_not_end_times_out(server, ask, slow: Any) -> None:
     server.script = [slow]
     with pytest.raises(RetrievalError, match=r"after 2 attempt\(s\), 2 of them timeouts") as refused:
-        await asyncio.wait_for(ask(timeout_s=0.2, max_attempts=2), 10)
+        await asyncio.wait_for(ask(timeout_s=0.15, max_attempts=2), 10)
     assert refused.value.attempts == len(server.bodies) == 2
 
 
