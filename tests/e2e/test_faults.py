@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 IMPATIENT = (
     "search.cache=false",
     "search.timeout_s=2",
-    "search.max_attempts=2",
+    "search.max_attempts=1",
     "search.max_wait_s=6",
     "search.max_failure_ratio=1",
     "trainer.save_freq=-1",
@@ -42,15 +42,13 @@ class Step(NamedTuple):
 SCRIPT = (
     Step("fine", fails=False),
     Step("error_500", every=2),
-    Step("hang"),
+    Step("hang", every=2),
     Step("busy_503", for_s=2.0, fails=False),
-    Step("busy_503"),
-    Step("garbage"),
-    Step("wrong_number"),
+    Step("garbage", every=2),
+    Step("wrong_number", every=2),
     Step("empty", fails=False),
-    Step("huge"),
+    Step("huge", every=2),
     Step("slam", for_s=2.0, fails=False),
-    Step("slam"),
     Step("fine", fails=False),
 )
 
@@ -85,19 +83,18 @@ def test_every_fault_in_one_run(world: World, offline_environment: dict[str, str
         assert (values["search/status/retrieval_failed"] > 0) == step.fails, said
         assert values["search/num_lost"] == 0, said
         assert math.isfinite(values["actor/grad_norm"]), said
-        assert values["llds/nonfinite_tokens"] == 0, said
+        assert values["actor/llds/nonfinite_tokens"] == 0, said
         for row in rollouts(tmp_path, number):
             assert POISON not in row["output"], said
             if row["status"] == "retrieval_failed":
                 assert retriever.url in row["error"], said
                 assert row["turns"][-1]["status"] == "failed", said
                 assert row["score"] == 0, said
-    assert 0 < steps[2]["search/failure_ratio"] < 1
-    assert steps[2]["search/retries"] > 0
     assert steps[4]["search/retries"] > 0
-    assert steps[8]["search/valid_searches"] == 0
-    assert steps[8]["search/observation_tokens"] > 0
-    assert steps[12]["search/valid_searches"] > 0
+    assert steps[7]["search/valid_searches"] == 0
+    assert steps[7]["search/observation_tokens"] > 0
+    assert steps[9]["search/retries"] > 0
+    assert steps[10]["search/valid_searches"] > 0
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 # The tests of this folder share modules.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from qwen_tokenizer import qwen_tokenizer
+from qwen_files import qwen_tokenizer
 
 from verl_llds.search.documents import Document
 from verl_llds.search.environment import make_environment

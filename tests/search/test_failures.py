@@ -38,8 +38,13 @@ def test_only_the_environment_s_failures_count() -> None:
     check_failures(rows, 4, SearchConfig(max_failure_ratio=0), "step 1")
 
 
-def test_never_stops_at_a_ratio_of_one() -> None:
-    check_failures([row("engine_aborted")] * 3, 9, SearchConfig(max_failure_ratio=1), "step 1")
+def test_at_a_ratio_of_one_it_stops_only_where_nothing_is_left_to_train_on() -> None:
+    settings = SearchConfig(max_failure_ratio=1)
+    check_failures([*[row("engine_aborted")] * 3, row()], 9, settings, "step 1")
+    with pytest.raises(RolloutError, match=r"9 of 9 .*nothing is left to train on"):
+        check_failures([row("engine_aborted")] * 3, 9, settings, "step 1")
+    penalised = SearchConfig(max_failure_ratio=1, on_failure="penalise")
+    check_failures([row("engine_aborted")] * 3, 3, penalised, "step 1")
 
 
 def test_under_raise_one_failure_stops_the_run() -> None:

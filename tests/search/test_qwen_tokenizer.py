@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
-import qwen_tokenizer as builder
+import qwen_files as builder
 import tiktoken
 from hypothesis import given
 from hypothesis import strategies as st
-from qwen_tokenizer import ADDED_TOKENS, SPECIAL_TOKENS, SPLIT, qwen_tokenizer, rank_file, read_ranks
+from qwen_files import ADDED_TOKENS, SPECIAL_TOKENS, SPLIT, qwen_tokenizer, rank_file, read_ranks
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 TEXTS = {
@@ -30,6 +30,10 @@ TEXTS = {
     ),
     "digits one by one": ("2025", [17, 15, 17, 20]),
     "decomposed accent": ("e\u0301", [963]),
+    "capital after an apostrophe": ("IT'S", [952, 13272]),
+    "control tokens": ("<|im_start|><|im_end|><|endoftext|>", [151644, 151645, 151643]),
+    "the first and the last of vision": ("<|object_ref_start|><|video_pad|>", [151646, 151656]),
+    "the first and the last of code": ("<|fim_prefix|><|file_sep|>", [151659, 151664]),
 }
 
 TOOL = {"type": "function", "function": {"name": "search", "description": 'Finds "é" & <b>.', "parameters": {}}}

@@ -107,6 +107,8 @@ def test_one_url_or_several() -> None:
         ({"format_score": -0.1}, ["search.reward.format_score", "[0, 1]"]),
         ({"format_score": "0.2"}, ["without quotes"]),
         ({"retrieval_score": 0.1}, ["search.reward.retrieval_score=0.1", "format_score"]),
+        ({"format_score": 1, "retrieval_score": 0.1}, ["pay some wrong answer more"]),
+        ({"format_score": 0.6, "final_format_score": 0.5}, ["pay some wrong answer more"]),
         ({"score": 1}, ["search.reward has no setting score", "metric, format_score"]),
         ("em", ["search.reward must be a mapping"]),
     ],

@@ -40,7 +40,10 @@ class RewardConfig:
     """What a wrong answer earns in an ill-formed trajectory (Search-R1 v0.3: 0.1)."""
 
     retrieval_score: float = 0.0
-    """What a wrong answer earns on top of ``format_score`` if a passage held a target (Search-R1 v0.3: 0.1)."""
+    """What a wrong answer earns on top of ``format_score`` if a passage held a target.
+
+    Search-R1 v0.3's code has it, its training scripts leave it at 0.
+    """
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -52,6 +55,12 @@ class RewardConfig:
                     f"search.reward.{name} must be a number in [0, 1], got {value!r}: "
                     "use 0 to leave it out, written without quotes"
                 )
+        if max(self.format_score + self.retrieval_score, self.format_score + self.final_format_score) > 1:
+            raise ConfigError(
+                f"search.reward: format_score={self.format_score} with retrieval_score={self.retrieval_score} and "
+                f"final_format_score={self.final_format_score} would pay some wrong answer more than a right one: keep "
+                "format_score plus either of them at 1 or below"
+            )
         if self.retrieval_score > 0 and self.format_score == 0:
             raise ConfigError(
                 f"search.reward.retrieval_score={self.retrieval_score} needs a format_score: only well-formed "

@@ -13,7 +13,7 @@ _MAX_FAILURES = 5
 """Consecutive failures after which a retriever counts as down."""
 
 _FIRST_PAUSE_S = 0.5
-_MAX_PAUSE_S = 10.0
+_MAX_PAUSE_S = 5.0
 
 _PROBES_PER_WAIT = 4
 """Probes at least that fall into one query's longest wait."""

@@ -35,19 +35,21 @@ def check_failures(rows: Sequence[Mapping[str, Any]], num_expected: int, setting
         where: of what they are, for the message: a step or an evaluation.
 
     Raises:
-        RolloutError: if more than ``max_failure_ratio`` of them failed or were lost, or, under
-            ``on_failure=raise``, if any was.
+        RolloutError: if more than ``max_failure_ratio`` of them failed or were lost; under ``on_failure=raise``, if
+            any was; under ``on_failure=mask``, in any case if all were, since nothing is left to train on.
     """
     ratio = failure_ratio(rows, num_expected)
-    limit = 0.0 if settings.on_failure is OnFailure.RAISE else settings.max_failure_ratio
-    if ratio <= limit:
+    setting = f"search.max_failure_ratio is {settings.max_failure_ratio}"
+    is_too_many = ratio > settings.max_failure_ratio
+    if settings.on_failure is OnFailure.RAISE:
+        setting = "search.on_failure is raise"
+        is_too_many = ratio > 0
+    elif settings.on_failure is OnFailure.MASK and ratio == 1:
+        setting = "nothing is left to train on"
+        is_too_many = True
+    if not is_too_many:
         return
     total = max(num_expected, len(rows))
-    setting = (
-        "search.on_failure is raise"
-        if settings.on_failure is OnFailure.RAISE
-        else f"search.max_failure_ratio is {settings.max_failure_ratio}"
-    )
     raise RolloutError(
         f"{round(ratio * total)} of {total} trajectories of {where} failed ({setting}): "
         f"{_causes(rows, total - len(rows))}. Retriever: {', '.join(settings.urls)}. Check that it runs and keeps up, "

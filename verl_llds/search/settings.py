@@ -102,7 +102,10 @@ class SearchConfig:
     """What a trajectory is worth whose environment failed."""
 
     max_failure_ratio: float = 0.1
-    """Share of a step's trajectories that may fail; above it the run stops with a checkpoint saved."""
+    """Share of a step's trajectories that may fail; above it the run stops with a checkpoint saved.
+
+    A step all of whose trajectories failed leaves nothing to train on and stops it in any case.
+    """
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -126,7 +129,7 @@ class SearchConfig:
         if not (is_number(self.max_failure_ratio) and 0 <= self.max_failure_ratio <= 1):
             raise ConfigError(
                 f"search.max_failure_ratio must be a number in [0, 1], got {self.max_failure_ratio!r}: "
-                "use 0.1, or 1 to never stop for failed trajectories, written without quotes"
+                "use 0.1, or 1 to stop only when all of them failed, written without quotes"
             )
         if not all(isinstance(path, str) and "." in path for path in self.tools):
             raise ConfigError(
