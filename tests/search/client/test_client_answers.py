@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -77,6 +78,13 @@ async def test_a_server_that_speaks_no_http_gives_a_bad_answer(server, ask) -> N
     server.script = [babble]
     with pytest.raises(RetrievalError, match=r"2 of them timeouts or bad answers"):
         await ask(max_attempts=2)
+
+
+@pytest.mark.parametrize("body", [gzip.compress(b'{"result": [[]]}'), b"no gzip"])
+async def test_a_compressed_answer_is_not_unpacked(server, ask, body: bytes) -> None:
+    server.script = [(200, {"Content-Encoding": "gzip"}, body)]
+    with pytest.raises(RetrievalError, match=r"after 1 attempt.*Content-Encoding 'gzip'"):
+        await ask(max_attempts=1)
 
 
 def pour(handler: BaseHTTPRequestHandler) -> None:
