@@ -91,8 +91,7 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
-            # Left open, the connection would be read to its end.
-            response.close()
+            # Given back with an answer half read, the connection is closed.
             raise BadAnswerError(f"the answer is longer than the limit of {MAX_ANSWER_BYTES // 2**20} MiB")
     return bytes(body)
 

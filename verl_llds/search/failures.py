@@ -10,10 +10,6 @@ from verl_llds.errors import RolloutError
 from verl_llds.search.settings import OnFailure, SearchConfig
 from verl_llds.search.trajectory import EpisodeStatus
 
-_NUM_CAUSES = 3
-"""Different causes that are quoted."""
-
-
 def has_failed(row: Mapping[str, Any]) -> bool:
     """Return whether the environment failed a trajectory, whose reward then says nothing about the policy."""
     return EpisodeStatus(row["status"]).is_failure
@@ -59,10 +55,11 @@ def check_failures(rows: Sequence[Mapping[str, Any]], num_expected: int, setting
 
 def _causes(rows: Sequence[Mapping[str, Any]], num_lost: int) -> str:
     failed = [row for row in rows if has_failed(row)]
-    statuses = Counter(row["status"] for row in failed)
-    parts = [f"{count} {status}" for status, count in statuses.most_common()]
+    parts = []
+    for status, count in Counter(row["status"] for row in failed).most_common():
+        errors = Counter(row["error"] for row in failed if row["status"] == status)
+        text, quoted = errors.most_common(1)[0]
+        parts.append(f"{count} {status}, {quoted} of them with {text!r}")
     if num_lost:
         parts.append(f"{num_lost} lost by verl, whose log has their errors")
-    errors = Counter(row["error"] for row in failed if row["error"])
-    parts += [f"{count} x {text!r}" for text, count in errors.most_common(_NUM_CAUSES)]
     return "; ".join(parts)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from verl_llds.errors import RetrievalError
-from verl_llds.search.attempt import MAX_ANSWER_BYTES
+from verl_llds.search.attempt import MAX_ANSWER_BYTES, open_session
 from verl_llds.search.client import SearchClient
 from verl_llds.search.documents import Document
 from verl_llds.search.settings import SearchConfig
@@ -85,6 +85,11 @@ async def test_a_compressed_answer_is_not_unpacked(server, ask, body: bytes) -> 
     server.script = [(200, {"Content-Encoding": "gzip"}, body)]
     with pytest.raises(RetrievalError, match=r"after 1 attempt.*Content-Encoding 'gzip'"):
         await ask(max_attempts=1)
+
+
+async def test_the_pool_unpacks_nothing_on_its_own() -> None:
+    async with open_session(1) as http:
+        assert not http.auto_decompress
 
 
 def pour(handler: BaseHTTPRequestHandler) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -22,14 +23,18 @@ async def test_the_first_that_works_is_asked(server, second, make_client) -> Non
 
 
 @pytest.mark.parametrize("trouble", [500, 503, "hang_up", "hang", b"<html>"])
-async def test_the_next_one_is_asked_at_once(server, second, make_client, monkeypatch, trouble) -> None:
+async def test_the_next_one_is_asked_at_once(
+    server, second, make_client, monkeypatch: pytest.MonkeyPatch, trouble: Any
+) -> None:
     monkeypatch.setattr(backoff, "_FIRST_BACKOFF_S", 20.0)
     server.script = [(200, None, trouble) if isinstance(trouble, bytes) else getattr(server, str(trouble), trouble)]
     result = await asyncio.wait_for(make_client(server, second, timeout_s=0.3).search("who"), 5)
     assert (result.documents, result.attempts) == (DOCUMENTS, 2)
 
 
-async def test_a_first_one_that_is_dead_is_left_alone_after_some_failures(stopped, second, make_client, monkeypatch):
+async def test_a_first_one_that_is_dead_is_left_alone_after_some_failures(
+    stopped, second, make_client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(endpoint, "_FIRST_PAUSE_S", 20.0)
     client = make_client(stopped, second)
     attempts = [(await client.search(str(n))).attempts for n in range(8)]
@@ -69,7 +74,9 @@ async def test_a_pause_at_one_does_not_delay_the_other(server, second, make_clie
     assert result.attempts == 3
 
 
-async def test_a_round_over_all_of_them_is_followed_by_a_wait(server, second, make_client, monkeypatch) -> None:
+async def test_a_round_over_all_of_them_is_followed_by_a_wait(
+    server, second, make_client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(backoff, "_FIRST_BACKOFF_S", 0.6)
     server.script, second.script = [500, 200], [500]
     result = await make_client(server, second).search("who")
@@ -103,7 +110,21 @@ async def test_a_rejected_request_is_not_taken_elsewhere(server, second, make_cl
     assert f"{second.url}: not asked" in str(refused.value)
 
 
-async def test_what_others_found_is_told_to_a_query_that_was_never_sent(stopped, make_client, monkeypatch) -> None:
+async def test_one_that_hangs_beyond_max_wait_s_is_found_out_nevertheless(
+    server, second, make_client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "_FIRST_PAUSE_S", 20.0)
+    monkeypatch.setattr(endpoint, "_PROBES_PER_WAIT", 0.01)
+    server.script = [server.hang]
+    client = make_client(server, second, timeout_s=30, max_wait_s=0.4)
+    errors = await asyncio.gather(*(client.search(str(n)) for n in range(5)), return_exceptions=True)
+    assert all(isinstance(error, RetrievalError) for error in errors)
+    assert (await client.search("next")).attempts == 1
+
+
+async def test_what_others_found_is_told_to_a_query_that_was_never_sent(
+    stopped, make_client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(endpoint, "_FIRST_PAUSE_S", 20.0)
     monkeypatch.setattr(endpoint, "_PROBES_PER_WAIT", 0.01)
     client = make_client(stopped, max_wait_s=0.3)
