@@ -1,10 +1,11 @@
 """Independent episodes against lock-step ones, in one run: ``python benchmarks/bench_rollout.py``.
 
 Both play the same questions with the same policy on the same vLLM engine against the same retriever
-(`latency_retriever.py`), through the same client and `run_episode`. In lock-step, as in Search-R1's loop, a turn of any
-trajectory starts when all have read their passages, and searches start when all turns are sampled. Prints a Markdown
-table; a ratio is the median over repetitions, in which the two alternate. ``--overhead`` measures what our own
-Python costs a turn instead, with an engine and a retriever that answer at once.
+(`latency_retriever.py`), through the same client and `run_episode`, with as many in flight. In lock-step, as in
+Search-R1's loop, a turn starts when all trajectories of the batch have read their passages, searches start when all turns
+are sampled, and the next batch starts when one has ended. Independent episodes wait for nobody, and the next one starts
+as one ends. Prints a Markdown table; a ratio is the median over repetitions, in which the two alternate. ``--overhead``
+measures what our own Python costs a turn instead, with an engine that answers at once.
 
 The policy and the questions are the laptop example's: ``bash recipes/laptop_llds.sh`` makes them.
 """
@@ -89,7 +90,6 @@ class VllmEngine:
 
     llm: Any
     stop_strings: Sequence[str]
-    seed: int
     num_context: int = 0
     num_cached: int = 0
     busy_s: float = 0.0
@@ -106,7 +106,6 @@ class VllmEngine:
             max_tokens=limit,
             stop=list(self.stop_strings),
             include_stop_str_in_output=True,
-            seed=self.seed + sum(token_ids),
         )
         request_id = f"{random.getrandbits(64):x}"
         self._count(1)
@@ -141,45 +140,67 @@ class Played:
         return len(self.trajectories) / self.seconds
 
 
-async def play(
-    prompts: Sequence[list[int]], llm: Any, tokenizer: Any, settings: SearchConfig, *, lock_step: bool, seed: int
-) -> Played:
-    """Play all prompts at once, waiting for each other's turns or not."""
-    client, lock = SearchClient(settings), LockStep(len(prompts))
-    searcher = LockStepSearcher(client, lock) if lock_step else client
-    environment = make_environment(settings, searcher, tokenizer)
-    engine = VllmEngine(llm, environment.protocol.stop_strings, seed)
+@dataclass(frozen=True)
+class Bench:
+    """What both contenders share."""
 
-    async def generate(token_ids: list[int], limit: int) -> Generation:
+    llm: Any
+    tokenizer: Any
+    settings: SearchConfig
+    in_flight: int
+
+    async def play(self, prompts: Sequence[list[int]], *, lock_step: bool) -> Played:
+        """Play all prompts, ``in_flight`` at a time: batch after batch, or the next one as soon as one has ended."""
+        client = SearchClient(self.settings)
+        # Every repetition starts with a cold cache.
+        await self.llm.reset_prefix_cache()
+        engine = VllmEngine(self.llm, make_environment(self.settings, client, self.tokenizer).protocol.stop_strings)
+        started = time.perf_counter()
         if lock_step:
+            batches = [prompts[start : start + self.in_flight] for start in range(0, len(prompts), self.in_flight)]
+            trajectories = [one for batch in batches for one in await self._batch(batch, engine, client)]
+        else:
+            trajectories = await self._stream(prompts, engine, client)
+        seconds = time.perf_counter() - started
+        await client.close()
+        failed = {trajectory.error for trajectory in trajectories if trajectory.status.is_failure}
+        assert not failed, failed
+        return Played(seconds, trajectories, engine)
+
+    async def _stream(self, prompts: Sequence[list[int]], engine: VllmEngine, client: Searcher) -> list[Trajectory]:
+        environment = make_environment(self.settings, client, self.tokenizer)
+        places = asyncio.Semaphore(self.in_flight)
+
+        async def one(prompt_ids: list[int]) -> Trajectory:
+            async with places:
+                return await self._episode(prompt_ids, engine, environment)
+
+        return await asyncio.gather(*map(one, prompts))
+
+    async def _batch(self, prompts: Sequence[list[int]], engine: VllmEngine, client: Searcher) -> list[Trajectory]:
+        lock = LockStep(len(prompts))
+        environment = make_environment(self.settings, LockStepSearcher(client, lock), self.tokenizer)
+
+        async def generate(token_ids: list[int], limit: int) -> Generation:
             await lock.wait(lock.turns)
-        return await engine(token_ids, limit)
+            return await engine(token_ids, limit)
 
-    async def one(prompt_ids: list[int]) -> Trajectory:
-        try:
-            return await _episode(prompt_ids, generate, environment, tokenizer)
-        finally:
-            lock.leave()
+        async def one(prompt_ids: list[int]) -> Trajectory:
+            try:
+                return await self._episode(prompt_ids, generate, environment)
+            finally:
+                lock.leave()
 
-    # Every repetition starts with a cold cache.
-    await llm.reset_prefix_cache()
-    started = time.perf_counter()
-    trajectories = await asyncio.gather(*(one(prompt) for prompt in prompts))
-    seconds = time.perf_counter() - started
-    await client.close()
-    failed = {trajectory.error for trajectory in trajectories if trajectory.status.is_failure}
-    assert not failed, failed
-    return Played(seconds, trajectories, engine)
+        return await asyncio.gather(*map(one, prompts))
 
-
-async def _episode(prompt_ids: list[int], generate: Generate, environment: Environment, tokenizer: Any) -> Trajectory:
-    return await run_episode(
-        prompt_ids=prompt_ids,
-        generate=generate,
-        environment=environment,
-        tokenizer=tokenizer,
-        max_response_tokens=MAX_RESPONSE_TOKENS,
-    )
+    async def _episode(self, prompt_ids: list[int], generate: Generate, environment: Environment) -> Trajectory:
+        return await run_episode(
+            prompt_ids=prompt_ids,
+            generate=generate,
+            environment=environment,
+            tokenizer=self.tokenizer,
+            max_response_tokens=MAX_RESPONSE_TOKENS,
+        )
 
 
 async def compare(options: argparse.Namespace, settings: SearchConfig, tokenizer: Any) -> None:
@@ -190,21 +211,22 @@ async def compare(options: argparse.Namespace, settings: SearchConfig, tokenizer
     arguments = AsyncEngineArgs(
         model=str(options.model),
         max_model_len=MAX_RESPONSE_TOKENS + 96,
-        max_num_seqs=options.max_num_seqs,
+        max_num_seqs=options.in_flight,
         enable_prefix_caching=True,
         enforce_eager=True,
+        dtype="float32",
+        gpu_memory_utilization=0.1,
         disable_log_stats=True,
     )
     llm = AsyncLLM.from_engine_args(arguments)
     prompts = read_prompts(options.world / "train.parquet", tokenizer, options.episodes)
     contenders: dict[str, list[Played]] = {"independent": [], "lock-step": []}
+    bench = Bench(llm, tokenizer, settings, options.in_flight)
     try:
-        await play(prompts[:8], llm, tokenizer, settings, lock_step=False, seed=0)
-        for repetition in range(options.repetitions):
+        await bench.play(prompts[:8], lock_step=False)
+        for _ in range(options.repetitions):
             for name, played in contenders.items():
-                played.append(
-                    await play(prompts, llm, tokenizer, settings, lock_step=name == "lock-step", seed=repetition)
-                )
+                played.append(await bench.play(prompts, lock_step=name == "lock-step"))
     finally:
         llm.shutdown()
     report(contenders)
@@ -306,7 +328,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("build/laptop/policy"))
     parser.add_argument("--world", type=Path, default=Path("build/laptop/world"))
     parser.add_argument("--episodes", type=int, default=256)
-    parser.add_argument("--max-num-seqs", type=int, default=256)
+    parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--median-s", type=float, default=0.05)
     parser.add_argument("--p99-s", type=float, default=0.8)
@@ -330,7 +352,7 @@ def main() -> None:
             url=f"http://127.0.0.1:{port}/retrieve",
             max_action_tokens=64,
             max_observation_tokens=160,
-            max_concurrency=options.episodes,
+            max_concurrency=options.in_flight,
             # The latency is what is measured; identical queries of siblings would hide it.
             cache=False,
         )
@@ -341,5 +363,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # What platform=cpu sets for a run, in this process and in the engine's.
+    os.environ.update(VERL_PLATFORM="cpu", VLLM_CPU_KVCACHE_SPACE="1", VLLM_CPU_OMP_THREADS_BIND="nobind")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     main()

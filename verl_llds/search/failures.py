@@ -10,6 +10,7 @@ from verl_llds.errors import RolloutError
 from verl_llds.search.settings import OnFailure, SearchConfig
 from verl_llds.search.trajectory import EpisodeStatus
 
+
 def has_failed(row: Mapping[str, Any]) -> bool:
     """Return whether the environment failed a trajectory, whose reward then says nothing about the policy."""
     return EpisodeStatus(row["status"]).is_failure

@@ -84,7 +84,7 @@ class SearchConfig:
     """Seconds until one attempt at the retriever is given up."""
 
     max_attempts: int = 5
-    """Wrong answers or timeouts after which a query is given up.
+    """Wrong answers or timeouts, over all addresses, after which a query is given up.
 
     A retriever that is down or says it is busy (503) is waited for, up to ``max_wait_s``.
     """

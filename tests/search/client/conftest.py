@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from verl_llds.search import backoff, endpoint
-from verl_llds.search.client import SearchClient
+from verl_llds.search.client import SearchClient, backoff, endpoint
 from verl_llds.search.settings import SearchConfig
 from verl_llds.search.tools import SearchResult
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from verl_llds.errors import RetrievalError
-from verl_llds.search.attempt import MAX_ANSWER_BYTES, open_session
 from verl_llds.search.client import SearchClient
+from verl_llds.search.client.attempt import MAX_ANSWER_BYTES, open_session
 from verl_llds.search.documents import Document
 from verl_llds.search.settings import SearchConfig
 from verl_llds.search.tools import SearchResult

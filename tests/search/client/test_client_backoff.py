@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verl_llds.search.backoff import MAX_PAUSE_S, backoff_s, retry_after_s
+from verl_llds.search.client.backoff import MAX_PAUSE_S, backoff_s, retry_after_s
 
 NOW = datetime(1994, 11, 6, 8, 49, 30, tzinfo=timezone.utc)
 JITTER = st.floats(0, 1, exclude_max=True)

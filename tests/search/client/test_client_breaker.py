@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from verl_llds.search.breaker import Breaker, BreakerState, Permit
+from verl_llds.search.client.breaker import Breaker, BreakerState, Permit
 
 MAX_FAILURES, FIRST_PAUSE_S, MAX_PAUSE_S = 3, 1.0, 5.0
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from verl_llds.errors import RetrievalError
-from verl_llds.search.cache import StepCache
+from verl_llds.search.client.cache import StepCache
+from verl_llds.search.client.flights import Flights
 from verl_llds.search.documents import Document
-from verl_llds.search.flights import Flights
 from verl_llds.search.tools import SearchResult
 
 RESULT = SearchResult(documents=(Document("7", "Paris"),), attempts=3)

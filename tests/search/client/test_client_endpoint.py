@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from verl_llds.search.attempt import AttemptError, Trouble
-from verl_llds.search.endpoint import Endpoint
+from verl_llds.search.client.attempt import AttemptError, Trouble
+from verl_llds.search.client.endpoint import Endpoint
 
 NEVER = -math.inf
 """End of a backoff that is over."""

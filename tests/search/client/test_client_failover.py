@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from verl_llds.errors import RetrievalError
-from verl_llds.search import backoff, endpoint
+from verl_llds.search.client import backoff, endpoint
 from verl_llds.search.documents import Document
 
 DOCUMENTS = (Document("7", "Paris\nCapital"),)

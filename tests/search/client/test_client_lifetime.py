@@ -11,8 +11,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 
 from verl_llds.errors import RetrievalError
-from verl_llds.search import failover
-from verl_llds.search.client import SearchClient
+from verl_llds.search.client import SearchClient, failover
 from verl_llds.search.documents import Document
 from verl_llds.search.settings import SearchConfig
 

@@ -9,8 +9,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 
 from verl_llds.errors import RetrievalError
-from verl_llds.search import backoff, failover
-from verl_llds.search.client import SearchClient
+from verl_llds.search.client import SearchClient, backoff, failover
 from verl_llds.search.documents import Document
 from verl_llds.search.settings import SearchConfig
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from verl_llds.errors import RetrievalError
-from verl_llds.search import endpoint, failover
+from verl_llds.search.client import endpoint, failover
 from verl_llds.search.documents import Document
 from verl_llds.search.tools import SearchResult
 

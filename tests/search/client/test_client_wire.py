@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from verl_llds.search.client.wire import BadAnswerError, read_documents, request_body
 from verl_llds.search.documents import Document
-from verl_llds.search.wire import BadAnswerError, read_documents, request_body
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(),

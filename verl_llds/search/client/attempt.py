@@ -9,9 +9,9 @@ from enum import Enum
 
 import aiohttp
 
-from verl_llds.search.backoff import retry_after_s
+from verl_llds.search.client.backoff import retry_after_s
+from verl_llds.search.client.wire import BadAnswerError, excerpt, read_documents, request_body
 from verl_llds.search.documents import Document
-from verl_llds.search.wire import BadAnswerError, excerpt, read_documents, request_body
 
 MAX_ANSWER_BYTES = 16 * 2**20
 """Longest answer that is read; what Search-R1's server answers is some kilobytes."""

@@ -6,8 +6,8 @@ import math
 import random
 from collections.abc import Callable
 
-from verl_llds.search.attempt import AttemptError, Trouble
-from verl_llds.search.breaker import Breaker, BreakerState, Permit
+from verl_llds.search.client.attempt import AttemptError, Trouble
+from verl_llds.search.client.breaker import Breaker, BreakerState, Permit
 
 _MAX_FAILURES = 5
 """Consecutive failures after which a retriever counts as down."""

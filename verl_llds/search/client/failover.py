@@ -9,14 +9,14 @@ import time
 
 import aiohttp
 
-from verl_llds.search.attempt import AttemptError, attempt
-from verl_llds.search.backoff import backoff_s
-from verl_llds.search.breaker import Permit
+from verl_llds.search.client.attempt import AttemptError, attempt
+from verl_llds.search.client.backoff import backoff_s
+from verl_llds.search.client.breaker import Permit
+from verl_llds.search.client.endpoint import Endpoint
+from verl_llds.search.client.tries import Tries
 from verl_llds.search.documents import Document
-from verl_llds.search.endpoint import Endpoint
 from verl_llds.search.settings import SearchConfig
 from verl_llds.search.tools import SearchResult
-from verl_llds.search.tries import Tries
 
 _GRACE_S = 0.25
 """How much later than ``max_wait_s`` a query is cut off, so that its last request can still end by its own timeout."""

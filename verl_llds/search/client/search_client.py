@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import aiohttp
 
-from verl_llds.search.attempt import open_session
-from verl_llds.search.cache import MAX_QUERIES, StepCache
-from verl_llds.search.failover import Retrievers
-from verl_llds.search.flights import Flights
+from verl_llds.search.client.attempt import open_session
+from verl_llds.search.client.cache import MAX_QUERIES, StepCache
+from verl_llds.search.client.failover import Retrievers
+from verl_llds.search.client.flights import Flights
 from verl_llds.search.settings import SearchConfig
 from verl_llds.search.tools import SearchResult
 

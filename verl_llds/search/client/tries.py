@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from verl_llds.errors import RetrievalError
-from verl_llds.search.attempt import AttemptError, Trouble
-from verl_llds.search.endpoint import Endpoint
+from verl_llds.search.client.attempt import AttemptError, Trouble
+from verl_llds.search.client.endpoint import Endpoint
 from verl_llds.search.settings import SearchConfig
 
 _COUNTED = frozenset({Trouble.BAD_ANSWER, Trouble.TIMEOUT})
