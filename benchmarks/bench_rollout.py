@@ -2,10 +2,10 @@
 
 Both play the same questions with the same policy on the same vLLM engine against the same retriever
 (`latency_retriever.py`), through the same client and `run_episode`, with as many in flight. In lock-step, as in
-Search-R1's loop, a turn starts when all trajectories of the batch have read their passages, searches start when all turns
-are sampled, and the next batch starts when one has ended. Independent episodes wait for nobody, and the next one starts
-as one ends. Prints a Markdown table; a ratio is the median over repetitions, in which the two alternate. ``--overhead``
-measures what our own Python costs a turn instead, with an engine that answers at once.
+Search-R1's loop, a turn starts when all trajectories of the batch have read their passages, searches start when all
+turns are sampled, and the next batch starts when one has ended. Independent episodes wait for nobody, and the next one
+starts as one ends. Prints a Markdown table; a ratio is the median over repetitions, in which the two alternate.
+``--overhead`` measures what our own Python costs a turn instead, with an engine and a retriever that answer at once.
 
 The policy and the questions are the laptop example's: ``bash recipes/laptop_llds.sh`` makes them.
 """
@@ -30,9 +30,9 @@ import pyarrow.parquet as pq
 from transformers import AutoTokenizer
 
 from verl_llds.search.client import SearchClient
-from verl_llds.search.documents import Document
 from verl_llds.search.environment import Environment, make_environment
 from verl_llds.search.episode import Generate, run_episode
+from verl_llds.search.scoring import score_trajectory
 from verl_llds.search.settings import SearchConfig
 from verl_llds.search.tools import Searcher, SearchResult
 from verl_llds.search.trajectory import Generation, Trajectory
@@ -274,40 +274,34 @@ class ScriptedEngine:
         return generate
 
 
-class InstantSearcher:
-    """Finds three passages of a hundred words at once."""
-
-    async def search(self, query: str) -> SearchResult:
-        """Return them."""
-        await asyncio.sleep(0)
-        text = "Title of it\n" + "The city lies on a river in the north of the country. " * 9
-        return SearchResult(documents=tuple(Document(id=str(number), contents=text) for number in range(3)))
-
-
-async def measure_overhead(options: argparse.Namespace, tokenizer: Any) -> None:
-    """Print the CPU time our own Python takes a turn, all episodes at once."""
-    settings = SearchConfig()
-    environment = make_environment(settings, InstantSearcher(), tokenizer)
+async def measure_overhead(options: argparse.Namespace, url: str, tokenizer: Any) -> None:
+    """Print the CPU time our own Python takes a turn: client, episode and score, all episodes at once."""
+    settings = SearchConfig(url=url, cache=False, max_concurrency=options.episodes)
     engine = ScriptedEngine(tokenizer)
     costs = []
     for _ in range(options.repetitions):
-        started = time.process_time()
-        trajectories = await asyncio.gather(
-            *(
-                run_episode(
-                    prompt_ids=list(range(200)),
-                    generate=engine.episode(),
-                    environment=environment,
-                    tokenizer=tokenizer,
-                    max_response_tokens=4096,
-                )
-                for _ in range(options.episodes)
+        client = SearchClient(settings)
+        environment = make_environment(settings, client, tokenizer)
+
+        async def one(environment: Environment = environment) -> Trajectory:
+            trajectory = await run_episode(
+                prompt_ids=list(range(200)),
+                generate=engine.episode(),
+                environment=environment,
+                tokenizer=tokenizer,
+                max_response_tokens=4096,
             )
-        )
+            score_trajectory(trajectory, ["Oslo"], environment)
+            return trajectory
+
+        started = time.process_time()
+        trajectories = await asyncio.gather(*(one() for _ in range(options.episodes)))
         turns = sum(len(trajectory.turns) for trajectory in trajectories)
         costs.append((time.process_time() - started) / turns * 1000)
+        await client.close()
         assert turns == 3 * options.episodes
-    sizes = f"{len(engine.turns[0])} tokens a turn, {trajectories[0].turns[0].num_observation_tokens} an observation"
+    observed = statistics.fmean(turn.num_observation_tokens for turn in trajectories[0].turns[:2])
+    sizes = f"{len(engine.turns[0])} tokens a turn, {observed:.0f} an observation"
     print(f"{options.episodes} episodes at once: {statistics.median(costs):.2f} ms of CPU a turn ({sizes})")
 
 
@@ -335,21 +329,23 @@ def main() -> None:
     parser.add_argument("--overhead", action="store_true")
     options = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    if options.overhead:
-        asyncio.run(measure_overhead(options, tokenizer))
-        return
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     script = Path(__file__).with_name("latency_retriever.py")
-    latency = ["--median-s", str(options.median_s), "--p99-s", str(options.p99_s)]
+    median_s, p99_s = (1e-4, 1e-3) if options.overhead else (options.median_s, options.p99_s)
+    latency = ["--median-s", str(median_s), "--p99-s", str(p99_s)]
     passages = options.world / "passages.jsonl"
     command = [sys.executable, script, "--passages", passages, "--port", str(port), *latency]
     retriever = subprocess.Popen(command)
     try:
         wait_for(port, retriever)
+        url = f"http://127.0.0.1:{port}/retrieve"
+        if options.overhead:
+            asyncio.run(measure_overhead(options, url, tokenizer))
+            return
         settings = SearchConfig(
-            url=f"http://127.0.0.1:{port}/retrieve",
+            url=url,
             max_action_tokens=64,
             max_observation_tokens=160,
             max_concurrency=options.in_flight,
