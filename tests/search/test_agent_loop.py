@@ -22,7 +22,7 @@ from verl_llds.search.tools import SearchResult
 ROW = {
     "raw_prompt": [{"role": "user", "content": "What is the capital of France?"}],
     "reward_model": {"ground_truth": {"target": ["Paris"]}},
-    "data_source": "capitals",
+    "data_source": "searchR1_nq",
     "global_steps": 3,
 }
 SEARCH, ANSWER = "<search> capital of France </search>", "<answer> Paris </answer>"
@@ -136,7 +136,7 @@ async def test_the_fields_of_the_trainer_are_there_and_aligned(
         "num_searches": 1,
         "status": "answered",
         "error": "",
-        "data_source": "capitals",
+        "data_source": "nq",
     }
     assert [(turn["status"], turn["content"]) for turn in turns] == [
         ("result", "capital of France"),

@@ -14,6 +14,7 @@ import torch
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
 
 from verl_llds.reward.score import Score
+from verl_llds.reward.sources import canonical_source
 from verl_llds.search.client import SearchClient
 from verl_llds.search.engine import VerlEngine
 from verl_llds.search.environment import Environment, make_environment
@@ -147,6 +148,6 @@ def _reward_facts(trajectory: Trajectory, score: Score, row: dict[str, Any]) -> 
         "num_searches": trajectory.num_searches,
         "status": trajectory.status.value,
         "error": trajectory.error,
-        "data_source": str(row.get("data_source", "unknown")),
+        "data_source": canonical_source(str(row.get("data_source", "unknown"))),
         TURNS_KEY: [turn.summary() for turn in trajectory.turns],
     }
