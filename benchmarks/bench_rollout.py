@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -336,6 +338,10 @@ def main() -> None:
     median_s, p99_s = (1e-4, 1e-3) if options.overhead else (options.median_s, options.p99_s)
     latency = ["--median-s", str(median_s), "--p99-s", str(p99_s)]
     passages = options.world / "passages.jsonl"
+    if options.overhead:
+        passages = Path(tempfile.mkdtemp()) / "passages.jsonl"
+        text = "Norway\n" + "The highest peak and the capital of the country lie far apart. " * 9
+        passages.write_text("".join(json.dumps({"id": str(n), "contents": text}) + "\n" for n in range(3)))
     command = [sys.executable, script, "--passages", passages, "--port", str(port), *latency]
     retriever = subprocess.Popen(command)
     try:

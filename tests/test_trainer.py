@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import transfer_queue as tq
+import transfer_queue.client
 import verl  # noqa: F401
 from verl.trainer.ppo.v1 import replay_buffer
 
@@ -34,6 +36,7 @@ class Base:
         self.global_steps = 7
         self.parameter_sync_step = 1
         self.calls: list[str] = []
+        self.evaluation: Exception
         self.during_step: Callable[[], None] = lambda: None
 
     def on_step_begin(self) -> None:
@@ -43,6 +46,9 @@ class Base:
         self.calls.append("step")
         self.during_step()
         return "batch"
+
+    def _validate(self) -> dict[str, Any]:
+        raise self.evaluation
 
     def _val_metrics_update(self, sources: Any, uids: Any, facts: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
         return {"measured": list(facts)}
@@ -245,6 +251,21 @@ def test_verl_still_says_what_is_looked_for_when_every_rollout_raised() -> None:
     assert trainer_module._NOTHING_LEFT in inspect.getsource(replay_buffer)
 
 
+def test_an_evaluation_all_of_whose_rollouts_raised_is_one_of_them(tmp_path: Path, queue: None) -> None:
+    trainer = rolling(tmp_path, 0.3)
+    trainer.evaluation = ValueError("Received an empty list as keys.")
+    with pytest.raises(RolloutError, match=r"every rollout of an evaluation raised.*after step 7"):
+        trainer._validate()
+    assert trainer.calls == ["save 7"]
+    trainer.evaluation = ValueError("another")
+    with pytest.raises(ValueError, match="another"):
+        trainer._validate()
+
+
+def test_the_queue_still_says_what_is_looked_for_when_there_are_no_keys() -> None:
+    assert trainer_module._NO_KEYS in inspect.getsource(transfer_queue.client)
+
+
 def test_an_evaluation_that_failed_stops_the_run_with_its_step_saved(tmp_path: Path, queue: None) -> None:
     trainer = rolling(tmp_path, 0.3)
     facts = {"status": ["answered", "retrieval_failed"], "error": ["", "down"], "turns": [[], []]}
@@ -258,6 +279,19 @@ def test_an_evaluation_is_measured_without_its_turns(tmp_path: Path, queue: None
     facts = {"status": ["answered", "retrieval_failed"], "error": ["", "down"], "turns": [[], []]}
     metrics = trainer._val_metrics_update([], [], facts, [], expected_acc_counts={("nq", "q"): 2})
     assert metrics == {"measured": ["status", "error"], "val-aux/search/failure_ratio": 0.5}
+
+
+@pytest.mark.parametrize(("estimator", "size"), [("grpo", 3), ("gae", 1)])
+def test_only_what_compares_siblings_needs_any(
+    tmp_path: Path, queue: None, monkeypatch: pytest.MonkeyPatch, estimator: str, size: int
+) -> None:
+    trainer = rolling(tmp_path, 1.0)
+    trainer.config.algorithm.adv_estimator = estimator
+    asked = []
+    monkeypatch.setattr(trainer.rollouts, "apart", lambda _, group_size: asked.append(group_size) or nullcontext())
+    monkeypatch.setattr(Base, "_compute_advantage", lambda *_: None, raising=False)
+    trainer._compute_advantage(BATCH, {})
+    assert asked == [size]
 
 
 def test_dumps_of_rollouts_get_statuses_and_turns(tmp_path: Path, queue: None) -> None:

@@ -13,10 +13,13 @@ from verl_llds.errors import ConfigError
 from verl_llds.search.client import SearchClient
 from verl_llds.search.engine import check_engine
 from verl_llds.search.environment import load_tools, make_environment
-from verl_llds.search.settings import SearchConfig
+from verl_llds.search.settings import OnFailure, SearchConfig
 
 FAITHFUL_CLIP_RATIO_C = 100.0
 """Dual clip from here on is out of reach: the authors' code clamps the ratio at 100."""
+
+_NEED_SIBLINGS = frozenset({"grpo_passk"})
+"""verl's estimators that raise where a group has one member."""
 
 _PATIENCE_S = 10.0
 """Longest wait for a retriever that is to be there before a run starts."""
@@ -122,6 +125,12 @@ def check_search(config: DictConfig) -> SearchConfig:
     settings = SearchConfig.from_run(config)
     if config.get("search") is not None:
         check_engine(config.actor_rollout_ref.rollout)
+        if settings.on_failure is OnFailure.MASK and config.algorithm.adv_estimator in _NEED_SIBLINGS:
+            raise ConfigError(
+                f"algorithm.adv_estimator={config.algorithm.adv_estimator} cannot do with a group of one, which a "
+                "failed trajectory becomes under search.on_failure=mask: set it to penalise or raise, or use "
+                "algorithm.adv_estimator=grpo"
+            )
         load_tools(settings.tools)
     return settings
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 from omegaconf import DictConfig, open_dict
+from verl.trainer.ppo.core_algos import AdvantageEstimator
 from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1 import (
     PPOTrainerColocateAsync,
@@ -37,6 +38,10 @@ MODE_PREFIX = "llds_"
 
 _NOTHING_LEFT = "no materializable trajectories"
 """What verl says when every rollout of a step raised."""
+
+
+_NO_KEYS = "empty list as keys"
+"""What the queue says when every rollout of an evaluation raised."""
 
 
 class LLDSTrainerMixin:
@@ -136,7 +141,9 @@ class LLDSTrainerMixin:
 
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
         self._record_rollout(batch, metrics)
-        with self.rollouts.apart(batch):
+        # Other estimators compare with a value function, or with the whole batch.
+        is_compared = self.config.algorithm.adv_estimator == AdvantageEstimator.GRPO
+        with self.rollouts.apart(batch, self.config.actor_rollout_ref.rollout.n if is_compared else 1):
             return super()._compute_advantage(batch, metrics)  # type: ignore[misc]
 
     def _record_rollout(self, batch: Any, metrics: dict[str, Any]) -> None:
@@ -148,6 +155,15 @@ class LLDSTrainerMixin:
         match = observation_match_ratio([row for row in self.rollouts.rows if not has_failed(row)])
         if match is not None:
             metrics["llds/observation_match_ratio"] = match
+
+    def _validate(self) -> Any:
+        try:
+            return super()._validate()  # type: ignore[misc]
+        except ValueError as error:
+            if _NO_KEYS not in str(error):
+                raise
+            lost = RolloutError("every rollout of an evaluation raised; the log has their errors, as verl wrote them")
+            raise self._saved(lost, self.global_steps) from error
 
     def _val_metrics_update(self, data_sources: Any, sample_uids: Any, facts: Any, *args: Any, **kwargs: Any) -> Any:
         expected = kwargs.get("expected_acc_counts") or {}

@@ -52,7 +52,6 @@ _SCHEMA = pa.schema(
                 ]
             ),
         ),
-        ("agent_name", pa.string()),
     ]
 )
 

@@ -82,6 +82,7 @@ async def play(
     searcher: Searcher | None = None,
     reward_path: str | None = None,
     log_probs: bool = True,
+    row: dict[str, Any] | None = None,
     engine_name: str = "vllm",
     **search: Any,
 ) -> tuple[SearchAgentLoopOutput, Engine]:
@@ -106,7 +107,7 @@ async def play(
     loop = SearchAgentLoop(
         DictConfigWrap(config), engine, tokenizer, None, dataset_cls=object, data_config=DictConfigWrap(config.data)
     )
-    return await loop.run({"temperature": 1.0, "logprobs": True}, **ROW), engine
+    return await loop.run({"temperature": 1.0, "logprobs": True}, **(row or ROW)), engine
 
 
 async def test_the_fields_of_the_trainer_are_there_and_aligned(
@@ -212,6 +213,21 @@ async def test_an_episode_that_never_began_is_one_masked_token(
     assert fields["response_mask"].tolist() == [0]
     assert fields["extra_fields"][TRAJECTORY_KEY]["status"] == "errored"
     assert fields["extra_fields"]["min_global_steps"] == fields["extra_fields"]["max_global_steps"] == 3
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"), [("reward_model", {"style": "rule"}, "KeyError"), ("raw_prompt", 3, "TypeError")]
+)
+async def test_a_row_that_cannot_be_played_is_a_failure_and_not_raised(
+    monkeypatch: pytest.MonkeyPatch, tokenizer: PreTrainedTokenizerFast, column: str, value: object, said: str
+) -> None:
+    """verl's asynchronous trainers would ask for another group without end."""
+    output, _ = await play(monkeypatch, tokenizer, [ANSWER], row={**ROW, column: value})
+    facts = output.as_dict()["extra_fields"]["reward_extra_info"]
+    assert facts["status"] == "errored"
+    assert facts["error"].startswith(f"the row cannot be played: {said}")
+    assert output.response_mask == [0]
+    assert output.reward_score == 0
 
 
 async def test_reward_settings_reach_the_score(

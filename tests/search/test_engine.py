@@ -44,10 +44,11 @@ def test_each_choice_of_the_search_group_configures_both_engines(choice: str, na
 
 
 class Server:
-    """Takes entries out of what it is given, as verl's servers do."""
+    """Takes entries out of what it is given, as verl's servers do; its second turn is made to stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, aborted: str) -> None:
         self.asked: list[dict[str, Any]] = []
+        self.aborted = aborted
 
     async def generate(self, *, request_id: str, prompt_ids: list[int], sampling_params: dict[str, Any]) -> Any:
         self.asked.append(dict(sampling_params))
@@ -56,14 +57,15 @@ class Server:
         return SimpleNamespace(
             token_ids=[7],
             log_probs=None,
-            stop_reason="aborted" if len(self.asked) == 2 else "completed",
+            stop_reason=self.aborted if len(self.asked) == 2 else "completed",
             extra_fields=steps,
         )
 
 
-async def test_turns_share_nothing_but_their_settings() -> None:
-    server, shared = Server(), {"temperature": 0.5}
-    engine = VerlEngine(server, "vllm", shared, ["</search>"], step=9)
+@pytest.mark.parametrize(("name", "aborted"), [("vllm", "aborted"), ("sglang", "abort")])
+async def test_turns_share_nothing_but_their_settings(name: str, aborted: str) -> None:
+    server, shared = Server(aborted), {"temperature": 0.5}
+    engine = VerlEngine(server, name, shared, ["</search>"], step=9)
     assert (engine.first_step, engine.last_step) == (9, 9)
     first, second = await engine([1, 2], 30), await engine([1, 2, 7], 20)
     assert (first.is_aborted, second.is_aborted) == (False, True)
@@ -72,3 +74,11 @@ async def test_turns_share_nothing_but_their_settings() -> None:
     assert shared == {"temperature": 0.5}
     assert (engine.first_step, engine.last_step) == (4, 6)
     assert (engine.num_context, engine.num_cached) == (5, 0)
+
+
+def test_an_estimator_that_needs_siblings_is_refused_where_failures_become_groups_of_one() -> None:
+    fixed = ["algorithm=grpo_llds", "search=search_r1", "actor_rollout_ref.rollout.name=vllm"]
+    passk = [*fixed, "algorithm.adv_estimator=grpo_passk"]
+    with pytest.raises(ConfigError, match=r"grpo_passk cannot do with a group of one.*penalise or raise"):
+        check_search(compose_run(passk))
+    check_search(compose_run([*passk, "search.on_failure=penalise"]))

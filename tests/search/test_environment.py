@@ -10,6 +10,7 @@ import pytest
 from verl_llds.errors import ConfigError
 from verl_llds.search.environment import load_tools, make_environment
 from verl_llds.search.settings import SearchConfig
+from verl_llds.search.trajectory import EpisodeStatus
 
 TOOL = """
 class {cls}:
@@ -32,6 +33,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     source += "class Nameless:\n    def __call__(self): ...\n"
     source += TOOL.format(cls="Needy", name="needy") + "    def __init__(self, key): ...\n"
     source += TOOL.format(cls="Silent", name="silent").replace("__call__", "call")
+    source += TOOL.format(cls="Blocking", name="blocking").replace("async def", "def")
     (tmp_path / f"{name}.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     yield name
@@ -62,11 +64,19 @@ def test_two_tools_of_one_name_are_refused(module: str) -> None:
         ("Needy", "TypeError"),
         ("Nameless", "lacks name, description, parameter"),
         ("Silent", "lacks __call__"),
+        ("Blocking", "async def __call__"),
     ],
 )
 def test_a_tool_that_cannot_be_made_is_refused(module: str, name: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         load_tools([f"{module}.{name}"])
+
+
+def test_a_tool_that_returns_no_result_is_named_in_the_error(play, module: str) -> None:
+    trajectory = play(["<count> 3 </count>"], tools=(f"{module}.Counter",)).trajectory
+    assert trajectory.status is EpisodeStatus.ERRORED
+    assert "count returned None; a tool returns verl_llds.search.tools.ToolResult" in trajectory.error
+    assert [turn.status for turn in trajectory.turns] == ["failed"]
 
 
 def test_a_module_that_is_not_there_is_refused() -> None:

@@ -26,7 +26,14 @@ def row(status: str = "answered", **values: Any) -> dict[str, Any]:
 
 
 def call(status: str = "result", **values: Any) -> dict[str, Any]:
-    blank = {"kind": "call", "documents": ["1"], "attempts": 1, "latency_s": 0.1, "is_truncated": False}
+    blank = {
+        "kind": "call",
+        "tool": "search",
+        "documents": ["1"],
+        "attempts": 1,
+        "latency_s": 0.1,
+        "is_truncated": False,
+    }
     return {**blank, "status": status, **values}
 
 
@@ -87,6 +94,15 @@ def test_requests_are_told_from_answers_known_before() -> None:
     assert metrics["search/truncated_ratio"] == pytest.approx(1 / 3)
     assert metrics["search/num_truncated"] == 1
     assert (metrics["search/latency_s/p50"], metrics["search/latency_s/p99"]) == (2.0, 9.0)
+
+
+def test_other_tools_are_no_searches() -> None:
+    searched = [call(), call("failed", attempts=2, latency_s=3.0, documents=[])]
+    calculated = [call(tool="calculate", documents=[], latency_s=8.0, is_truncated=True)] * 3
+    alone, beside = measure(row(turns=searched)), measure(row(turns=searched + calculated))
+    for name in ("valid_search_ratio", "failed_request_ratio", "retries", "cached_ratio", "latency_s/p99"):
+        assert beside[f"search/{name}"] == alone[f"search/{name}"], name
+    assert (alone["search/num_truncated"], beside["search/num_truncated"]) == (0, 3)
 
 
 def test_lost_and_failed_trajectories_count_alike() -> None:

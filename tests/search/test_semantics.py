@@ -68,6 +68,7 @@ def test_04_out_of_tokens_when_an_observation_does_not_fit(play, tokenizer) -> N
     full = play([SEARCH, ANSWER], max_response_tokens=num_turn + num_shown)
     assert full.trajectory.status is EpisodeStatus.OUT_OF_TOKENS
     assert full.trajectory.response_mask == [1] * num_turn
+    assert [turn.num_observation_tokens for turn in full.trajectory.turns] == [0]
     one_left = play([SEARCH, ANSWER], max_response_tokens=num_turn + num_shown + 1)
     assert one_left.observations == [SHOWN]
     assert one_left.engine.limits[1] == 1
@@ -81,6 +82,18 @@ def test_05_out_of_tokens_when_a_turn_is_cut_by_the_budget(play) -> None:
     assert played.trajectory.status is EpisodeStatus.OUT_OF_TOKENS
     assert played.trajectory.response_mask == [1] * 5
     assert played.searcher.queries == []
+
+
+def test_05_out_of_tokens_in_the_final_turn(play, tokenizer) -> None:
+    """A failure changes what a run is read by: a final answer that the budget cut would pass for no answer."""
+    num_first = len(
+        tokenizer.encode(SEARCH, add_special_tokens=False) + tokenizer.encode(SHOWN, add_special_tokens=False)
+    )
+    played = play([SEARCH, ANSWER], max_turns=1, max_response_tokens=num_first + 3)
+    assert played.trajectory.status is EpisodeStatus.OUT_OF_TOKENS
+    assert [turn.status for turn in played.trajectory.turns] == ["result", "invalid"]
+    complete = play(["<think> no", ANSWER], max_turns=1)
+    assert complete.trajectory.status is EpisodeStatus.ANSWERED_FORCED
 
 
 def test_06_retrieval_failed(play) -> None:

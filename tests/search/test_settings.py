@@ -14,6 +14,12 @@ from verl_llds.reward.settings import RewardConfig
 from verl_llds.search.settings import SearchConfig
 
 
+def test_a_cut_tool_result_always_keeps_the_turn_that_follows_it() -> None:
+    with pytest.raises(ConfigError, match=r"keep_closing_tag=false.*tool_call.*set it to true"):
+        SearchConfig(protocol="tool_call", keep_closing_tag=False)
+    assert not SearchConfig(keep_closing_tag=False).keep_closing_tag
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
@@ -51,6 +57,8 @@ from verl_llds.search.settings import SearchConfig
         ("max_wait_s", 0, ["positive", "use 120"]),
         ("tools", ["Calculator"], ["import paths", "my_module.Calculator"]),
         ("tools", [3], ["import paths"]),
+        ("tools", "a.B", ["import paths", "'a.B'"]),
+        ("tools", None, ["import paths", "None", "[]"]),
         ("max_failure_ratio", "0.1", ["'0.1'", "use 0.1", "without quotes"]),
         ("max_failure_ratio", 1.01, ["[0, 1]", "1.01"]),
         ("max_failure_ratio", -0.1, ["[0, 1]"]),

@@ -15,7 +15,7 @@ from tensordict import TensorDict
 
 from verl_llds.errors import RolloutError
 from verl_llds.search.settings import SearchConfig
-from verl_llds.search.step import StepRollouts, check_evaluation, left_alone
+from verl_llds.search.step import StepRollouts, check_evaluation
 
 KEYS = ["a_0_0", "a_1_0", "a_2_0", "b_0_0", "b_1_0"]
 STATUSES = ["answered", "retrieval_failed", "answered", "errored", "answered"]
@@ -109,7 +109,7 @@ def test_too_many_failures_stop_the_run(store: Store) -> None:
 
 def test_failed_trajectories_are_groups_of_their_own_while_advantages_are_computed(store: Store) -> None:
     rollouts, _ = recorded()
-    with rollouts.apart(BATCH):
+    with rollouts.apart(BATCH, 3):
         groups = store.column("uid")
         assert (groups["a_0_0"], groups["a_2_0"], groups["b_1_0"]) == ("a", "a", "b")
         assert len({groups["a_1_0"], groups["b_0_0"], "a", "b"}) == 4
@@ -118,14 +118,14 @@ def test_failed_trajectories_are_groups_of_their_own_while_advantages_are_comput
 
 def test_groups_come_back_when_advantages_cannot_be_computed(store: Store) -> None:
     rollouts, _ = recorded()
-    with pytest.raises(ZeroDivisionError), rollouts.apart(BATCH):
+    with pytest.raises(ZeroDivisionError), rollouts.apart(BATCH, 3):
         raise ZeroDivisionError
     assert store.column("uid")["a_1_0"] == "a"
 
 
 def test_a_trajectory_left_without_siblings_has_advantage_0(store: Store) -> None:
     rollouts, _ = recorded()
-    with rollouts.apart(BATCH):
+    with rollouts.apart(BATCH, 3):
         pass
     sums = {key: float(value.sum()) for key, value in store.column("advantages").items()}
     assert sums == {"a_0_0": 2.0, "a_1_0": 2.0, "a_2_0": 2.0, "b_0_0": 2.0, "b_1_0": 0.0}
@@ -134,15 +134,26 @@ def test_a_trajectory_left_without_siblings_has_advantage_0(store: Store) -> Non
 
 def test_penalised_failures_stay_in_their_groups(store: Store) -> None:
     rollouts, _ = recorded(on_failure="penalise")
-    with rollouts.apart(BATCH):
+    with rollouts.apart(BATCH, 3):
         assert list(store.column("uid").values()) == ["a", "a", "a", "b", "b"]
     assert float(store.column("advantages")["b_1_0"].sum()) == 2.0
 
 
-def test_a_group_of_one_by_design_is_not_left_alone() -> None:
-    rows = [{"uid": "a", "status": "answered"}, {"uid": "b", "status": "answered"}]
-    assert left_alone(rows) == []
-    assert left_alone([*rows, {"uid": "b", "status": "errored"}]) == [rows[1]]
+def test_trajectories_that_are_compared_with_nobody_by_design_keep_their_advantage(store: Store) -> None:
+    rollouts, _ = recorded()
+    with rollouts.apart(BATCH, 1):
+        pass
+    assert {float(value.sum()) for value in store.column("advantages").values()} == {2.0}
+
+
+def test_a_trajectory_whose_siblings_were_lost_has_advantage_0(store: Store) -> None:
+    rollouts = StepRollouts(SearchConfig(max_failure_ratio=1))
+    kept = SimpleNamespace(keys=["a_0_0", "a_2_0", "b_1_0"], partition_id="train", tags=[{}] * 3)
+    rollouts.record(kept, 6, 1.0, "step 4")
+    with rollouts.apart(kept, 3):
+        assert list(store.column("uid").values()) == ["a", "a", "a", "b", "b"]
+    sums = {key: float(store.rows[key]["advantages"].sum()) for key in kept.keys}
+    assert sums == {"a_0_0": 2.0, "a_2_0": 2.0, "b_1_0": 0.0}
 
 
 def test_padding_is_no_trajectory(store: Store) -> None:
@@ -160,7 +171,7 @@ def test_other_agent_loops_are_passed_over(store: Store) -> None:
     rollouts, metrics = recorded()
     assert metrics == {}
     assert rollouts.rewards == REWARDS
-    with rollouts.apart(BATCH):
+    with rollouts.apart(BATCH, 3):
         pass
     assert rollouts.dumped(KEYS) == {}
     assert rollouts.valid_searches is None
@@ -184,3 +195,5 @@ def test_an_evaluation_that_failed_is_no_score() -> None:
     assert check_evaluation({"acc": [1.0]}, 1, SearchConfig()) == {}
     with pytest.raises(RolloutError, match="1 lost by verl"):
         check_evaluation({"status": ["answered"], "error": [""]}, 2, SearchConfig())
+    others = {"status": ["answered", None, None], "error": ["", None, None]}
+    assert check_evaluation(others, 3, SearchConfig()) == {"val-aux/search/failure_ratio": 0.0}

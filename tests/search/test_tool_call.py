@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
@@ -161,8 +161,7 @@ def test_any_query_comes_through(query: str, junk: str) -> None:
     protocol = ToolCallProtocol.__new__(ToolCallProtocol)
     protocol._tools = (SearchTool(Paris()),)
     call = json.dumps({"name": "search", "arguments": {"query": query}})
-    if "</tool_call>" in query or "<answer>" in junk or "<tool_call>" in junk:
-        return
+    assume("</tool_call>" not in query and "<" not in junk)
     action = protocol.parse(f"{junk}<tool_call>\n{call}\n</tool_call>")
     assert (action.kind, action.content) == (ActionKind.CALL, query.strip())
 
@@ -185,6 +184,16 @@ def test_schemas_are_what_templates_expect(protocol: ToolCallProtocol) -> None:
 PLAIN = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 ESCAPING = "{{ tools | tojson }}{% for m in messages %}{{ m.role }}: {{ m.content | tojson }}\n{% endfor %}"
 REFUSING = "{% if tools %}{{ raise_exception('no tools here') }}{% endif %}"
+
+
+def test_a_template_that_leaves_no_room_for_a_result_is_refused(
+    qwen: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = f"{{{{ tools | tojson }}}}{PLAIN}".replace("{{ m.content }}", "{{ m.content }}" + " and on" * 20)
+    monkeypatch.setattr(qwen, "chat_template", long)
+    settings = SearchConfig(protocol="tool_call", max_observation_tokens=32)
+    with pytest.raises(ConfigError, match=r"max_observation_tokens=32.*raise it"):
+        make_environment(settings, Paris(), qwen)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "verl.trainer.ppo.core_algos": (
         Need("register_policy_loss", "registers loss_mode=llds", takes=("name",)),
         Need("get_policy_loss_fn", "finds the loss the penalty is added to", takes=("name",)),
+        Need("AdvantageEstimator.GRPO", "compares trajectories with their siblings"),
         Need("POLICY_LOSS_REGISTRY", "shows that the loss is registered"),
         Need("compute_policy_loss_vanilla", "is the base loss of grpo_llds", takes=_POLICY_LOSS),
         Need("compute_policy_loss_gspo", "is the base loss of gspo_llds", takes=_POLICY_LOSS),
@@ -159,6 +160,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
             "PPOTrainer._update_actor", "sends the batch to the actor", takes=("batch", "metrics"), body=("extra_info",)
         ),
         Need("PPOTrainer.step", "is one training step", takes=("metrics", "timing_raw")),
+        Need("PPOTrainer._validate", "evaluates", takes=(), body=("_val_metrics_update", "kv_batch_get")),
         Need("PPOTrainer._val_metrics_update", "checks an evaluation", takes=_EVALUATION),
         Need("PPOTrainer._dump_generations", "writes trajectories down", takes=_DUMP),
         Need("PPOTrainer.on_step_begin", "is where a run is stopped", takes=()),

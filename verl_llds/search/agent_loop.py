@@ -8,6 +8,7 @@ the trajectory into the fields verl's trainer reads, plus two of our own that re
 from __future__ import annotations
 
 import functools
+import logging
 from typing import Any
 
 import torch
@@ -21,7 +22,9 @@ from verl_llds.search.environment import Environment, make_environment
 from verl_llds.search.episode import run_episode
 from verl_llds.search.scoring import score_trajectory
 from verl_llds.search.settings import OnFailure, SearchConfig
-from verl_llds.search.trajectory import Trajectory
+from verl_llds.search.trajectory import EpisodeStatus, Trajectory
+
+logger = logging.getLogger(__name__)
 
 AGENT_NAME = "search"
 
@@ -80,23 +83,38 @@ class SearchAgentLoop(AgentLoopBase):  # type: ignore[misc]
         self.client.start_step(step)
         protocol = self.environment.protocol
         engine = VerlEngine(self.server_manager, self.rollout_config.name, sampling_params, protocol.stop_strings, step)
-        trajectory = await run_episode(
-            prompt_ids=await self.ct_build_initial_tokens(
-                protocol.messages(kwargs["raw_prompt"]), tools=protocol.schemas
-            ),
-            generate=engine,
-            environment=self.environment,
-            tokenizer=self.tokenizer,
-            max_response_tokens=self.rollout_config.response_length,
-        )
-        return self._output(trajectory, kwargs, engine)
+        try:
+            messages, targets = protocol.messages(kwargs["raw_prompt"]), _targets(kwargs)
+            prompt_ids = await self.ct_build_initial_tokens(messages, tools=protocol.schemas)
+        except Exception as error:
+            # Raised, it would be padding in a synchronous run, and another try without end in an asynchronous one.
+            logger.exception("a row cannot be played")
+            trajectory, targets = self._unplayable(error), []
+        else:
+            trajectory = await run_episode(
+                prompt_ids=prompt_ids,
+                generate=engine,
+                environment=self.environment,
+                tokenizer=self.tokenizer,
+                max_response_tokens=self.rollout_config.response_length,
+            )
+        return self._output(trajectory, targets, kwargs, engine)
 
-    def _output(self, trajectory: Trajectory, row: dict[str, Any], engine: VerlEngine) -> SearchAgentLoopOutput:
+    def _unplayable(self, error: Exception) -> Trajectory:
+        return Trajectory(
+            # verl's tensors need one token of a prompt.
+            prompt_ids=[self.tokenizer.pad_token_id],
+            status=EpisodeStatus.ERRORED,
+            error=f"the row cannot be played: {type(error).__name__}: {error}",
+        )
+
+    def _output(
+        self, trajectory: Trajectory, targets: list[str], row: dict[str, Any], engine: VerlEngine
+    ) -> SearchAgentLoopOutput:
         if not trajectory.response_ids:
             # verl's tensors need one token; a masked pad token is no evidence of anything.
             trajectory.append_observed([self.tokenizer.pad_token_id])
         is_masked = trajectory.status.is_failure and self.settings.on_failure is not OnFailure.PENALISE
-        targets = row["reward_model"]["ground_truth"]["target"]
         score = score_trajectory(trajectory, targets, self.environment)
         facts = {**trajectory_facts(trajectory), "num_context": engine.num_context, "num_cached": engine.num_cached}
         latencies = [turn.latency_s for turn in trajectory.turns]
@@ -121,6 +139,12 @@ class SearchAgentLoop(AgentLoopBase):  # type: ignore[misc]
 
     def _has_own_reward(self) -> bool:
         return bool(self.config.reward.custom_reward_function.get("path"))
+
+
+def _targets(row: dict[str, Any]) -> list[str]:
+    """Return the accepted answers of a row: one, or several."""
+    targets = row["reward_model"]["ground_truth"]["target"]
+    return [targets] if isinstance(targets, str) else list(targets)
 
 
 def trajectory_facts(trajectory: Trajectory) -> dict[str, Any]:

@@ -18,6 +18,9 @@ _STOP_OPTIONS: dict[str, dict[str, Any]] = {
 }
 """How each engine is told to keep the stop string, by ``rollout.name``."""
 
+_ABORTED = frozenset({"aborted", "abort"})
+"""What vLLM's and SGLang's servers say of a turn that was made to stop."""
+
 
 def check_engine(rollout: DictConfig) -> None:
     """Refuse a rollout engine that cannot stop at a closing tag.
@@ -77,5 +80,5 @@ class VerlEngine:
         self.num_context += len(token_ids)
         self.num_cached += facts.get("num_cached_tokens") or 0
         return Generation(
-            token_ids=output.token_ids, log_probs=output.log_probs, is_aborted=output.stop_reason == "aborted"
+            token_ids=output.token_ids, log_probs=output.log_probs, is_aborted=output.stop_reason in _ABORTED
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,15 +41,27 @@ def make_environment(settings: SearchConfig, searcher: Searcher, tokenizer: Any)
         tokenizer: a transformers tokenizer; native tool calls need its chat template.
 
     Raises:
-        ConfigError: for a tool that cannot be imported or used, or a chat template without a place for tools.
+        ConfigError: for a tool that cannot be imported or used, a chat template without a place for tools, or one whose
+            turns leave no room for a result.
     """
     tools = (SearchTool(searcher), *load_tools(settings.tools))
     protocol: TextProtocol
     if settings.protocol is ProtocolName.TOOL_CALL:
         protocol = ToolCallProtocol(tools, tokenizer)
+        _check_room(protocol, settings, tokenizer)
     else:
         protocol = SearchR1Protocol(tools)
     return Environment(protocol=protocol, tools=tools, settings=settings)
+
+
+def _check_room(protocol: TextProtocol, settings: SearchConfig, tokenizer: Any) -> None:
+    frame = protocol.result_frame("")
+    num_frame = len(tokenizer.encode(frame.head + frame.tail, add_special_tokens=False))
+    if num_frame >= settings.max_observation_tokens:
+        raise ConfigError(
+            f"search.max_observation_tokens={settings.max_observation_tokens}: the chat template takes {num_frame} "
+            "tokens around a result, so no passage would be read: raise it (Search-R1: 500)"
+        )
 
 
 def load_tools(paths: Sequence[str]) -> tuple[Tool, ...]:
@@ -83,6 +96,11 @@ def _load(path: str) -> Tool:
         raise ConfigError(
             f"search.tools: {path} lacks {', '.join(missing) or '__call__'}: see verl_llds.search.tools.Tool for what "
             "a tool has to have"
+        )
+    if not inspect.iscoroutinefunction(type(tool).__call__):
+        raise ConfigError(
+            f"search.tools: {path} would keep hundreds of episodes waiting while it works: make its __call__ an "
+            "`async def __call__(self, argument)`"
         )
     made: Tool = tool
     return made

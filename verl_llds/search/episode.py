@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from verl_llds.errors import RetrievalError, ToolError
 from verl_llds.search.environment import Environment
@@ -99,10 +99,11 @@ async def _play(
         if turn.action.kind is ActionKind.ANSWER:
             _mark_answer(trajectory, start, turn, tokenizer)
         if turn.action.kind is ActionKind.ANSWER or turn.is_final:
-            _end(trajectory, turn)
+            _end(trajectory, turn, is_cut=len(trajectory.response_ids) >= max_response_tokens)
             return
         reply = await _reply(trajectory, turn, environment, tokenizer)
         if len(trajectory.response_ids) + len(reply) >= max_response_tokens:
+            trajectory.turns[-1] = replace(trajectory.turns[-1], num_observation_tokens=0)
             trajectory.status = EpisodeStatus.OUT_OF_TOKENS
             return
         trajectory.append_observed(reply)
@@ -120,8 +121,8 @@ def _read(generation: Generation, environment: Environment, tokenizer: Tokenizer
     return _Turn(generation=generation, text=text, action=action, is_final=is_final)
 
 
-def _end(trajectory: Trajectory, turn: _Turn) -> None:
-    """Record the last turn and how the episode ended."""
+def _end(trajectory: Trajectory, turn: _Turn, *, is_cut: bool) -> None:
+    """Record the last turn and how the episode ended: whether the response budget had room for more, too."""
     kind = turn.action.kind
     if kind is ActionKind.ANSWER:
         status = TurnStatus.ANSWER
@@ -129,7 +130,8 @@ def _end(trajectory: Trajectory, turn: _Turn) -> None:
     elif kind is ActionKind.CALL:
         status, trajectory.status = TurnStatus.NOT_CALLED, EpisodeStatus.OUT_OF_TURNS
     else:
-        status, trajectory.status = TurnStatus.INVALID, EpisodeStatus.INVALID_ACTIONS
+        status = TurnStatus.INVALID
+        trajectory.status = EpisodeStatus.OUT_OF_TOKENS if is_cut else EpisodeStatus.INVALID_ACTIONS
     trajectory.turns.append(_record(turn, status))
 
 
@@ -144,6 +146,8 @@ async def _reply(trajectory: Trajectory, turn: _Turn, environment: Environment, 
     started = time.perf_counter()
     try:
         result = await tool(turn.action.content)
+        if not isinstance(result, ToolResult):
+            raise TypeError(f"{tool.name} returned {result!r}; a tool returns verl_llds.search.tools.ToolResult")
     except Exception as error:
         failed = ToolResult(text="", attempts=getattr(error, "attempts", 1))
         trajectory.turns.append(_record(turn, TurnStatus.FAILED, failed, time.perf_counter() - started))

@@ -10,7 +10,10 @@ from typing import Any
 
 from verl_llds.search.failures import failure_ratio
 from verl_llds.search.protocol import ActionKind
+from verl_llds.search.tools import SearchTool
 from verl_llds.search.trajectory import EpisodeStatus, TurnStatus
+
+_CALLED = (TurnStatus.RESULT.value, TurnStatus.FAILED.value)
 
 
 def search_metrics(rows: Sequence[Mapping[str, Any]], num_expected: int) -> dict[str, float]:
@@ -49,24 +52,27 @@ def _endings(rows: Sequence[Mapping[str, Any]], num_expected: int) -> dict[str, 
 
 
 def _actions(rows: Sequence[Mapping[str, Any]], turns: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    calls = [turn for turn in turns if turn["kind"] == ActionKind.CALL.value]
+    searches = [turn for turn in turns if _is_search(turn)]
     invalid = sum(turn["kind"] == ActionKind.INVALID.value for turn in turns)
     metrics = {
         "search/valid_searches": statistics.fmean(row["num_searches"] for row in rows),
         "search/invalid_actions": invalid / len(rows),
     }
-    if calls:
-        metrics["search/valid_search_ratio"] = _share(bool(turn["documents"]) for turn in calls)
+    if searches:
+        metrics["search/valid_search_ratio"] = _share(bool(turn["documents"]) for turn in searches)
     return metrics
 
 
 def _requests(turns: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return what was seen of the tools: latencies of those asked, not of answers known from the same step."""
-    called = [turn for turn in turns if turn["status"] in (TurnStatus.RESULT.value, TurnStatus.FAILED.value)]
-    results = [turn for turn in called if turn["status"] == TurnStatus.RESULT.value]
+    """Return what was seen of the retriever: latencies of requests, not of answers known from the same step.
+
+    Other tools count where results were cut to their budget only.
+    """
+    results = [turn for turn in turns if turn["status"] == TurnStatus.RESULT.value]
+    called = [turn for turn in turns if _is_search(turn) and turn["status"] in _CALLED]
     metrics = {}
     if called:
-        metrics["search/failed_request_ratio"] = 1 - len(results) / len(called)
+        metrics["search/failed_request_ratio"] = _share(turn["status"] == TurnStatus.FAILED.value for turn in called)
         metrics["search/retries"] = float(sum(max(0, turn["attempts"] - 1) for turn in called))
         metrics["search/cached_ratio"] = _share(turn["attempts"] == 0 for turn in called)
     if results:
@@ -88,6 +94,10 @@ def _tokens(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     if context:
         metrics["search/prefix_cache_hit_ratio"] = sum(row["num_cached"] for row in rows) / context
     return metrics
+
+
+def _is_search(turn: Mapping[str, Any]) -> bool:
+    return bool(turn["kind"] == ActionKind.CALL.value and turn["tool"] == SearchTool.name)
 
 
 def _share(values: Iterable[bool]) -> float:

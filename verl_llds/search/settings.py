@@ -68,7 +68,7 @@ class SearchConfig:
     keep_closing_tag: bool = True
     """Whether an observation that is cut keeps its closing tag.
 
-    Search-R1 loses it, so the figures published with it were made without; False repeats that.
+    Search-R1 loses it, so the figures published with it were made without; False repeats that, in its protocol only.
     """
 
     tools: tuple[str, ...] = ()
@@ -104,7 +104,7 @@ class SearchConfig:
     max_failure_ratio: float = 0.1
     """Share of a step's trajectories that may fail; above it the run stops with a checkpoint saved.
 
-    A step all of whose trajectories failed leaves nothing to train on and stops it in any case.
+    Under ``on_failure=mask`` a step all of whose trajectories failed stops it in any case: nothing is left to train on.
     """
 
     def __post_init__(self) -> None:
@@ -126,15 +126,21 @@ class SearchConfig:
             check_switch("search", self, name)
         check_choice("search", self, "protocol", ProtocolName)
         check_choice("search", self, "on_failure", OnFailure)
+        if self.protocol is ProtocolName.TOOL_CALL and not self.keep_closing_tag:
+            raise ConfigError(
+                "search.keep_closing_tag=false would cut off the chat turn in which search.protocol=tool_call lets the "
+                "policy speak again: set it to true, or use search.protocol=search_r1"
+            )
         if not (is_number(self.max_failure_ratio) and 0 <= self.max_failure_ratio <= 1):
             raise ConfigError(
                 f"search.max_failure_ratio must be a number in [0, 1], got {self.max_failure_ratio!r}: "
                 "use 0.1, or 1 to stop only when all of them failed, written without quotes"
             )
-        if not all(isinstance(path, str) and "." in path for path in self.tools):
+        paths = self.tools if isinstance(self.tools, tuple) else (None,)
+        if not all(isinstance(path, str) and "." in path for path in paths):
             raise ConfigError(
-                f"search.tools must be a list of import paths, got {list(self.tools)!r}: write for example "
-                "search.tools=[my_module.Calculator]"
+                f"search.tools must be a list of import paths, got {self.tools!r}: write for example "
+                "search.tools=[my_module.Calculator], or [] for search alone"
             )
 
     @property

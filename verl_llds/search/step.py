@@ -89,25 +89,30 @@ class StepRollouts:
         return statistics.fmean(counts) if counts else None
 
     @contextmanager
-    def apart(self, batch: Any) -> Iterator[None]:
+    def apart(self, batch: Any, group_size: int) -> Iterator[None]:
         """Keep failed trajectories of a batch out of their groups while advantages are computed.
 
         Each becomes a group of its own, so that its reward enters no sibling's mean or deviation. A trajectory left
         without any sibling has nothing to be compared with: its advantage is 0, where verl would take its reward.
+
+        Args:
+            batch: verl's ``KVBatchMeta`` of the trajectories.
+            group_size: trajectories of a question that are compared with each other; 1 if none are.
         """
+        if self.settings.on_failure is not OnFailure.MASK:
+            yield
+            return
         keys = set(batch.keys)
         rows = [row for row in self.rows if row["key"] in keys]
         failed = [row for row in rows if has_failed(row)]
-        if not failed or self.settings.on_failure is not OnFailure.MASK:
-            yield
-            return
         names = [row["key"] for row in failed]
         _put_groups(batch, names, [uuid4().hex for _ in failed])
         try:
             yield
         finally:
             _put_groups(batch, names, [row["uid"] for row in failed])
-        _clear_advantages(batch, [row["key"] for row in left_alone(rows)])
+        if group_size > 1:
+            _clear_advantages(batch, [row["key"] for row in left_alone(rows)])
 
     def dumped(self, keys: Sequence[str]) -> dict[str, list[Any]]:
         """Return the columns that a dump of these rows gets; none for rows that are no search episodes."""
@@ -118,10 +123,9 @@ class StepRollouts:
 
 
 def left_alone(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the trajectories all of whose siblings failed; a group of one by design has none."""
-    sizes = Counter(row["uid"] for row in rows)
+    """Return the trajectories all of whose siblings failed or were lost."""
     alive = Counter(row["uid"] for row in rows if not has_failed(row))
-    return [row for row in rows if not has_failed(row) and sizes[row["uid"]] > 1 and alive[row["uid"]] == 1]
+    return [row for row in rows if not has_failed(row) and alive[row["uid"]] == 1]
 
 
 def check_evaluation(facts: dict[str, list[Any]], num_expected: int, settings: SearchConfig) -> dict[str, float]:
@@ -136,15 +140,19 @@ def check_evaluation(facts: dict[str, list[Any]], num_expected: int, settings: S
         RolloutError: if too many failed, so that the score would be the retriever's.
     """
     facts.pop(TURNS_KEY, None)
-    columns = zip(facts.get("status", []), facts.get("error", []), strict=True)
+    columns = list(zip(facts.get("status", []), facts.get("error", []), strict=True))
     rows = [{"status": status, "error": error} for status, error in columns if status is not None]
     if not rows:
         return {}
+    # Rows of other agent loops came, too.
+    num_expected -= len(columns) - len(rows)
     check_failures(rows, num_expected, settings, "an evaluation")
     return {"val-aux/search/failure_ratio": failure_ratio(rows, num_expected)}
 
 
 def _put_groups(batch: Any, keys: Sequence[str], groups: Sequence[str]) -> None:
+    if not keys:
+        return
     fields = list_of_dict_to_tensordict([{"uid": group} for group in groups])
     tq.kv_batch_put(keys=list(keys), partition_id=batch.partition_id, fields=fields)
 

@@ -117,7 +117,7 @@ class TurnRecord:
     latency_s: float = 0.0
     """Seconds the tool took."""
     num_observation_tokens: int = 0
-    """Tokens of the environment's reply."""
+    """Tokens of the environment's reply; 0 for one that the response budget had no room for."""
     is_truncated: bool = False
     """Whether part of the result did not fit into the reply."""
 

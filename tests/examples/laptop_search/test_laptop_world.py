@@ -111,4 +111,6 @@ def test_parquet_is_in_verl_schema(written: Path) -> None:
             }
             assert row["golden_answers"]
             assert row["ability"] == "fact-reasoning"
+            # A column without values would name no agent loop, where its absence leaves it to the configuration.
+            assert all(value is not None for value in row.values())
     assert len(set(ids)) == len(ids)
