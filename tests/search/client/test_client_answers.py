@@ -11,7 +11,7 @@ import pytest
 
 from verl_llds.errors import RetrievalError
 from verl_llds.search.client import SearchClient
-from verl_llds.search.client.attempt import MAX_ANSWER_BYTES, open_session
+from verl_llds.search.client.attempt import MAX_ANSWER_BYTES, TOKEN_VARIABLE, open_session
 from verl_llds.search.documents import Document
 from verl_llds.search.settings import SearchConfig
 from verl_llds.search.tools import SearchResult
@@ -90,6 +90,22 @@ async def test_a_compressed_answer_is_not_unpacked(server, ask, body: bytes) -> 
 async def test_the_pool_unpacks_nothing_on_its_own() -> None:
     async with open_session(1) as http:
         assert not http.auto_decompress
+
+
+@pytest.mark.parametrize(("token", "sent"), [("secret\n", "Bearer secret"), ("", None)])
+async def test_a_token_of_the_environment_is_sent(
+    server, ask, monkeypatch: pytest.MonkeyPatch, token: str, sent: str | None
+) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, token)
+    seen: list[str | None] = []
+
+    def look(handler: BaseHTTPRequestHandler) -> None:
+        seen.append(handler.headers["Authorization"])
+        server.send(handler, 200)
+
+    server.script = [look]
+    await ask()
+    assert seen == [sent]
 
 
 def pour(handler: BaseHTTPRequestHandler) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from datetime import datetime, timezone
 from enum import Enum
 
@@ -47,13 +48,18 @@ class AttemptError(Exception):
         self.retry_after_s = retry_after_s
 
 
+TOKEN_VARIABLE = "RETRIEVER_TOKEN"
+"""Environment variable with the token a retriever asks for; ``retriever-server`` reads its own from the same."""
+
+
 def open_session(max_concurrency: int) -> aiohttp.ClientSession:
     """Return a pool of connections for `attempt`, on the running event loop."""
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=max_concurrency),
         # A few compressed bytes may unpack to gigabytes, which no limit on what is read holds back.
         auto_decompress=False,
-        headers={"Accept-Encoding": "identity"},
+        headers={"Accept-Encoding": "identity", **({"Authorization": f"Bearer {token}"} if token else {})},
         cookie_jar=aiohttp.DummyCookieJar(),
     )
 
