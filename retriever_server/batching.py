@@ -1,148 +1,183 @@
-"""Batching across requests: one queue, one worker thread.
+"""Batching across requests: one queue, two stages, no timer.
 
-While the engine works on one batch, requests queue up; when it is free it takes what is there, up to a
-cap. So a lone request waits for nothing and a crowd shares forward passes, with no timer to tune.
+While one batch is encoded, requests queue up; when the encoder is free it takes what is there, up to a cap. So a
+lone request waits for nothing and a crowd shares forward passes.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
-from retriever_server.corpus import Hit
-from retriever_server.errors import NotReadyError, OverloadedError, SearchFailedError
+from retriever_server.admission import Admission
+from retriever_server.errors import BusyError, NotReadyError, SearchFailedError
+from retriever_server.jobs import Job, Ticket
+from retriever_server.metrics import Metrics
+from retriever_server.pipeline import Pipeline
+from retriever_server.service_settings import ServiceSettings
+from retriever_server.stages import Stages
+from retriever_server.wire import Answer
 
 _log = logging.getLogger(__name__)
 
-Search = Callable[[Sequence[str], int], list[list[Hit]]]
-
-# Queries a request may put into a batch before the next request gets its turn.
-_TURN = 16
-
-
-@dataclass(eq=False, slots=True)
-class _Job:
-    queries: list[str]
-    topk: int
-    future: "asyncio.Future[list[list[Hit]]]"
-    num_taken: int = 0
-    answers: list[list[Hit]] = field(default_factory=list)
-
-    @property
-    def num_waiting(self) -> int:
-        return len(self.queries) - self.num_taken
-
 
 class Batcher:
-    """Runs ``load`` and then every search it returns in one thread, so the engine needs no lock.
+    """Answers queries with one retrieval method, loaded by ``load``. All methods belong to one event loop."""
 
-    All methods belong to one event loop.
-    """
-
-    def __init__(self, load: Callable[[], Search], *, max_batch: int, max_queue: int) -> None:
-        self._load = load
-        self._max_batch = max_batch
-        self._max_queue = max_queue
-        self._jobs: deque[_Job] = deque()
-        self._num_queued = 0
+    def __init__(
+        self,
+        load: Callable[[], Stages[Any]],
+        settings: ServiceSettings,
+        metrics: Metrics,
+        *,
+        max_chars: int = 1 << 15,
+        num_finders: int = 1,
+    ) -> None:
+        """``max_chars``: how much of a query any encoder may read; ``num_finders``: threads that may search at once."""
+        self._metrics = metrics
+        self._admission = Admission(settings, metrics, max_chars=max_chars)
+        self._pipeline = Pipeline(load, num_finders=num_finders)
+        # One batch that is encoded or waits for a finder, beside those being searched.
+        self._slots = asyncio.Semaphore(num_finders + 1)
+        self._redo: deque[list[Job]] = deque()
         self._work = asyncio.Event()
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._ready: asyncio.Future[None] | None = None
-        self._runner: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def ready(self) -> bool:
-        """Whether the engine is loaded and warm."""
+        """Whether the service answers queries and means to go on: it is loaded, warm and was not told to stop."""
+        return self._is_loaded and not self._stopping
+
+    @property
+    def _is_loaded(self) -> bool:
         return self._ready is not None and self._ready.done() and self._ready.exception() is None
 
     async def start(self) -> None:
-        """Begin to load; returns at once."""
+        """Begin to load, unless that was begun; returns at once."""
+        if self._ready is not None:
+            return
         self._ready = asyncio.get_running_loop().create_future()
-        self._runner = asyncio.create_task(self._run(self._ready))
+        self._spawn(self._run(self._ready))
 
     async def wait_ready(self) -> None:
         """Wait for the engine. Raises whatever loading it raised."""
         assert self._ready is not None, "start() comes first"
         await asyncio.shield(self._ready)
 
-    async def close(self) -> None:
-        """Stop after the batch in progress. Requests still waiting are cancelled."""
-        if self._runner is not None:
-            self._runner.cancel()
-        for job in self._jobs:
-            job.future.cancel()
-        await asyncio.to_thread(self._worker.shutdown)
+    def drain(self, drain_s: float) -> None:
+        """Say not ready, but answer what still comes; what is not answered in ``drain_s`` seconds is refused then."""
+        if not self._stopping:
+            self._stopping = True
+            asyncio.get_running_loop().call_later(drain_s, self._refuse_all)
 
-    async def submit(self, queries: Sequence[str], topk: int) -> list[list[Hit]]:
-        """Up to ``topk`` passages for each query, in order. Cancelling it takes the queries out of the queue.
+    async def close(self) -> None:
+        """Stop after what the threads are doing. Requests still waiting are refused."""
+        self._stopping = True
+        self._refuse_all()
+        for task in self._tasks:
+            task.cancel()
+        await self._pipeline.close()
+
+    def admit(self, queries: Sequence[str], topk: int, deadline_s: float | None = None) -> Ticket:
+        """Take a request in; its future gets one answer per query, in order, or a BusyError or SearchFailedError.
+
+        ``deadline_s`` seconds from now it is refused; None, or more, means the service's own deadline.
 
         Raises:
             NotReadyError: The engine is still loading.
-            OverloadedError: Too many queries are waiting.
-            SearchFailedError: The engine failed.
+            OverloadedError: Too many queries wait, or more than can be answered before the deadline.
         """
-        if not self.ready:
-            raise NotReadyError("the index is still loading; try again shortly")
-        if self._num_queued + len(queries) > self._max_queue:
-            raise OverloadedError(f"{self._num_queued} queries are waiting already; try again shortly")
-        job = _Job(list(queries), topk, asyncio.get_running_loop().create_future())
-        self._jobs.append(job)
-        self._num_queued += job.num_waiting
+        if not self._is_loaded:
+            raise NotReadyError("the index is still loading; try again shortly", "loading")
+        ticket = self._admission.admit(queries, topk, deadline_s)
         self._work.set()
+        return ticket
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Nobody waits for this request any more: what only it wanted is not done."""
+        self._admission.withdraw(ticket)
+
+    async def submit(self, queries: Sequence[str], topk: int, deadline_s: float | None = None) -> list[Answer]:
+        """`admit` and wait. Cancelling it withdraws the request."""
+        ticket = self.admit(queries, topk, deadline_s)
         try:
-            return await job.future
+            return await ticket.future
         finally:
-            self._num_queued -= job.num_waiting
-            job.num_taken = len(job.queries)
+            self.withdraw(ticket)
 
     async def _run(self, ready: "asyncio.Future[None]") -> None:
-        loop = asyncio.get_running_loop()
         try:
-            search = await loop.run_in_executor(self._worker, self._load)
+            await self._pipeline.open()
         except Exception as error:
             ready.set_exception(error)
             return
         ready.set_result(None)
         while True:
-            await self._work.wait()
-            if batch := self._take():
-                await self._answer(search, batch)
+            await self._slots.acquire()
+            if not await self._encode(await self._next_batch()):
+                self._slots.release()
+
+    async def _next_batch(self) -> list[Job]:
+        while True:
+            if self._redo:
+                if batch := self._admission.drop_unwanted(self._redo.popleft()):
+                    return batch
+            elif batch := self._admission.take():
+                return batch
             else:
                 self._work.clear()
+                await self._work.wait()
 
-    def _take(self) -> list[tuple[_Job, list[str]]]:
-        """Take the next batch, turn by turn, so that a large request does not hold up small ones."""
-        batch: list[tuple[_Job, list[str]]] = []
-        room = self._max_batch
-        while self._jobs and room:
-            job = self._jobs.popleft()
-            part = job.queries[job.num_taken :][: min(room, _TURN)]
-            if not part:
-                continue
-            batch.append((job, part))
-            job.num_taken += len(part)
-            room -= len(part)
-            if job.num_waiting:
-                self._jobs.append(job)
-        self._num_queued -= self._max_batch - room
-        return batch
-
-    async def _answer(self, search: Search, batch: list[tuple[_Job, list[str]]]) -> None:
-        queries = [query for _, part in batch for query in part]
-        topk = max(job.topk for job, _ in batch)
+    async def _encode(self, batch: list[Job]) -> bool:
+        """Encode a batch and send it on to be searched; returns whether it went on."""
+        started = asyncio.get_running_loop().time()
+        texts = list(dict.fromkeys(job.key.text for job in batch))
+        self._metrics.encoded_queries.inc(len(texts))
+        self._metrics.batch_queries.observe(len(texts))
+        self._metrics.batch_tokens.observe(sum(job.num_tokens for job in batch))
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._worker, search, queries, topk)
+            seconds, encoded = await self._pipeline.encode(texts)
         except Exception as error:
-            _log.exception("a batch of %d queries failed", len(queries))
-            for job, _ in batch:
-                if not job.future.done():
-                    job.future.set_exception(SearchFailedError(f"the search failed: {type(error).__name__}"))
-            return
-        start = 0
-        for job, part in batch:
-            job.answers.extend(hits[: job.topk] for hits in found[start : start + len(part)])
-            start += len(part)
-            if len(job.answers) == len(job.queries) and not job.future.done():
-                job.future.set_result(job.answers)
+            self._failed(batch, error)
+            return False
+        self._metrics.encode_seconds.observe(seconds)
+        if not any(job.waiters for job in batch):
+            self._admission.drop_unwanted(batch)
+            return False
+        self._spawn(self._find(batch, texts, encoded, started))
+        return True
+
+    async def _find(self, batch: list[Job], texts: list[str], encoded: Any, started: float) -> None:
+        try:
+            seconds, answers = await self._pipeline.find(encoded, texts, batch)
+        except Exception as error:
+            self._failed(batch, error)
+        else:
+            self._metrics.find_seconds.observe(seconds)
+            self._admission.settle(batch, answers, started)
+        finally:
+            self._slots.release()
+
+    def _failed(self, batch: list[Job], error: Exception) -> None:
+        if isinstance(error, BusyError):
+            self._admission.fail(batch, error)
+        elif len(batch) > 1:
+            # One of them may be to blame: its neighbours must not pay for it.
+            middle = len(batch) // 2
+            self._redo.extend([batch[:middle], batch[middle:]])
+            self._work.set()
+        else:
+            _log.error("the search for a query of %d characters failed", len(batch[0].key.text), exc_info=error)
+            self._metrics.failed_queries.inc()
+            self._admission.fail(batch, SearchFailedError(f"the search failed: {type(error).__name__}"))
+
+    def _refuse_all(self) -> None:
+        self._admission.refuse_all(NotReadyError("the service stops; try again shortly", "stopping"))
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -14,32 +14,23 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
+from retriever_server.assembly import assemble
 from retriever_server.corpus import Corpus, import_corpus, unreadable
-from retriever_server.encoder_spec import describe_encoder, locate_encoder
+from retriever_server.encoder_spec import EncoderSpec, describe_encoder, locate_encoder
 from retriever_server.errors import BuildRunningError, IndexMismatchError, IndexMissingError
-from retriever_server.files import atomic_write, sha256_file
-from retriever_server.manifest import (
-    DATA_FILES,
-    FORMAT_VERSION,
-    MANIFEST,
-    OFFSETS,
-    PASSAGES,
-    VECTORS,
-    FileStamp,
-    Inputs,
-    Manifest,
-    inputs_from_json,
-    write_json,
-)
+from retriever_server.file_stamp import CHECKED
+from retriever_server.files import sha256_file, write_json
+from retriever_server.inputs import Inputs, inputs_from_json
+from retriever_server.layout import ALL_FILES, MANIFEST, OFFSETS, PASSAGES, VECTORS, data_files
+from retriever_server.manifest import Manifest
+from retriever_server.precision import split_devices
 from retriever_server.settings import BuildSettings
 
 _BUILDING = ".building"
 _INPUTS = "inputs.json"
-_SHARDS = "shards"
+_LOCK = "lock"
 
 
 class Outcome(Enum):
@@ -75,8 +66,14 @@ def build_index(settings: BuildSettings) -> BuildResult:
         IndexMismatchError: ``out`` holds an index of other inputs and ``overwrite`` is off.
         BuildRunningError: Another process is building there.
     """
-    model = locate_encoder(settings.encoder)
-    inputs = Inputs(corpus_sha256=_hash_corpus(settings.corpus), encoder=describe_encoder(model, settings))
+    model = locate_encoder(settings.encoder) if settings.type.has_vectors else None
+    inputs = Inputs(
+        corpus_sha256=_hash_corpus(settings.corpus),
+        encoder=None if model is None else describe_encoder(model, settings),
+        type=settings.type,
+        vectors_sha256=None if settings.vectors is None else _hash_vectors(settings.vectors),
+        keep_vectors=settings.keep_vectors,
+    )
     finished = _finished(settings, inputs)
     if finished is not None:
         return BuildResult(manifest=finished, outcome=Outcome.UP_TO_DATE)
@@ -85,8 +82,9 @@ def build_index(settings: BuildSettings) -> BuildResult:
     with _lock(building):
         resumed = _begin(settings, inputs, building)
         if not (building / MANIFEST).exists():
-            _encode_shards(settings, inputs, model, building)
-            _assemble(settings, inputs, building)
+            if model is not None:
+                _make_vectors(settings, inputs, model, building)
+            assemble(settings, inputs, model, building)
         _publish(building, settings.out)
     return BuildResult(manifest=Manifest.load(settings.out), outcome=Outcome.RESUMED if resumed else Outcome.BUILT)
 
@@ -96,6 +94,14 @@ def _hash_corpus(path: Path) -> str:
         return sha256_file(path)
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def _hash_vectors(path: Path) -> str:
+    from retriever_server.index.flat_file import read_flat_header
+
+    # A wrong file is told before 65 GB are read.
+    read_flat_header(path)
+    return sha256_file(path)
 
 
 def _finished(settings: BuildSettings, inputs: Inputs) -> Manifest | None:
@@ -123,7 +129,7 @@ def _refuse_changes(changes: list[str], what: str, settings: BuildSettings) -> N
 
 @contextmanager
 def _lock(building: Path) -> Iterator[None]:
-    with (building / "lock").open("w") as file:
+    with (building / _LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -163,71 +169,42 @@ def _read_inputs(path: Path) -> Inputs | None:
 
 def _clear(building: Path) -> None:
     # The inputs go first: without them nothing else in the directory is believed.
-    for name in (_INPUTS, MANIFEST, *DATA_FILES):
-        (building / name).unlink(missing_ok=True)
-    shutil.rmtree(building / _SHARDS, ignore_errors=True)
+    for path in (building / _INPUTS, *(path for path in building.iterdir() if path.name != _LOCK)):
+        path.unlink(missing_ok=True)
 
 
-def _shards(count: int, rows: int, dim: int, building: Path) -> Iterator[tuple[Path, int, int, bool]]:
-    """Yield (file, first row, last row + 1, finished) for every shard."""
-    for start in range(0, count, rows):
-        stop = min(start + rows, count)
-        path = building / _SHARDS / f"{start:010d}-{stop:010d}.f32"
-        yield path, start, stop, path.exists() and path.stat().st_size == 4 * dim * (stop - start)
-
-
-def _encode_shards(settings: BuildSettings, inputs: Inputs, model: Path, building: Path) -> None:
+def _make_vectors(settings: BuildSettings, inputs: Inputs, model: Path, building: Path) -> None:
     # Torch takes seconds to import; an index that is up to date, or a wrong corpus, is told sooner.
-    from tqdm import tqdm
+    from retriever_server.encoding import encode_corpus
 
+    assert inputs.encoder is not None
+    if settings.vectors is None:
+        encode_corpus(settings, inputs.encoder, model, building)
+    elif not (building / VECTORS).exists():
+        _import_vectors(settings, settings.vectors, inputs.encoder, model, building)
+
+
+def _import_vectors(settings: BuildSettings, source: Path, spec: EncoderSpec, model: Path, building: Path) -> None:
     from retriever_server.encoder import Encoder
+    from retriever_server.index.flat_file import FlatFile
+    from retriever_server.vector_import import check_vectors, copy_vectors, warn_if_foreign
 
     corpus = Corpus(building / PASSAGES, building / OFFSETS)
-    (building / _SHARDS).mkdir(exist_ok=True)
-    shards = list(_shards(len(corpus), settings.shard_rows, inputs.encoder.dim, building))
-    num_done = sum(stop - start for _, start, stop, done in shards if done)
-    if num_done == len(corpus):
-        return
-    encoder = Encoder(
-        model,
-        inputs.encoder,
-        device=settings.device,
-        batch_size=settings.batch_size,
-        threads=settings.threads,
-    )
-    with tqdm(total=len(corpus), initial=num_done, desc="encoding", unit="passage") as progress:
-        for path, start, stop, done in shards:
-            if not done:
-                vectors = encoder.encode_passages(corpus.contents(start, stop), progress.update)
-                with atomic_write(path) as file:
-                    file.write(vectors.tobytes())
-
-
-def _assemble(settings: BuildSettings, inputs: Inputs, building: Path) -> None:
-    import faiss
-
-    count = len(Corpus(building / PASSAGES, building / OFFSETS))
-    dim = inputs.encoder.dim
-    index = faiss.IndexFlatIP(dim)
-    for path, start, stop, _ in _shards(count, settings.shard_rows, dim, building):
-        vectors: NDArray[np.float32] = np.fromfile(path, dtype=np.float32)
-        index.add(vectors.reshape(stop - start, dim))
-    assert index.ntotal == count
-    faiss.write_index(index, str(building / VECTORS))
-    Manifest(
-        format_version=FORMAT_VERSION,
-        inputs=inputs,
-        metric="inner_product",
-        index_type="IndexFlatIP",
-        count=count,
-        files={name: FileStamp.of(building / name) for name in DATA_FILES},
-    ).save(building)
+    check_vectors(source, count=len(corpus), dim=spec.dim)
+    device = split_devices(settings.device)[0]
+    encoder = Encoder(model, spec, device=device, threads=settings.threads, dtype=settings.dtype)
+    warn_if_foreign(FlatFile(source, count=len(corpus), dim=spec.dim), corpus, encoder)
+    copy_vectors(source, building / VECTORS)
 
 
 def _publish(building: Path, out: Path) -> None:
     """Move a complete index into place; stopped half way, the next call moves the rest."""
     (out / MANIFEST).unlink(missing_ok=True)
-    for name in (*DATA_FILES, MANIFEST):
+    names = data_files(Manifest.load(building).inputs)
+    for name in names:
         if (building / name).exists():
             os.replace(building / name, out / name)
+    for name in (CHECKED, *(name for name in ALL_FILES if name not in names)):
+        (out / name).unlink(missing_ok=True)
+    os.replace(building / MANIFEST, out / MANIFEST)
     shutil.rmtree(building)

@@ -1,12 +1,15 @@
-"""``retriever-server index`` and ``retriever-server serve``."""
+"""The ``retriever-server`` command."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from retriever_server.cli_serve import add_front, add_serve, run_front, run_serve
 from retriever_server.errors import RetrieverError
-from retriever_server.settings import DEFAULT_ENCODER, BuildSettings, Pooling, ServeSettings
+from retriever_server.manifest import Manifest
+from retriever_server.precision import Dtype
+from retriever_server.settings import DEFAULT_ENCODER, BuildSettings, IndexType, Pooling
 
 _INTERRUPTED = 130
 
@@ -16,7 +19,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = vars(_parser().parse_args(argv))
     command = arguments.pop("command")
     try:
-        return _index(BuildSettings(**arguments)) if command == "index" else _serve(ServeSettings(**arguments))
+        if command == "verify":
+            return _verify(arguments["index"])
+        if command == "index":
+            return _index(BuildSettings(**arguments))
+        (run_serve if command == "serve" else run_front)(arguments)
+        return 0
     except RetrieverError as error:
         return _fail(str(error))
     except OSError as error:
@@ -35,19 +43,26 @@ def _index(settings: BuildSettings) -> int:
     from retriever_server.build import build_index
 
     result = build_index(settings)
-    encoder = result.manifest.inputs.encoder
-    print(
-        f"{settings.out}: {result.outcome.value}, {result.manifest.count} passages, "
-        f"{encoder.name} ({encoder.dim}-d, {encoder.pooling.value} pooling, "
-        f"query prefix {encoder.query_prefix!r}, passage prefix {encoder.passage_prefix!r})"
-    )
+    manifest = result.manifest
+    line = f"{settings.out}: {result.outcome.value}, {manifest.count} passages, {manifest.index_type}"
+    encoder = manifest.inputs.encoder
+    if encoder is not None:
+        line += (
+            f", {encoder.name} ({encoder.dim}-d, {encoder.pooling.value} pooling, "
+            f"query prefix {encoder.query_prefix!r}, passage prefix {encoder.passage_prefix!r})"
+        )
+    if (recall := manifest.recall) is not None:
+        line += (
+            f", recall of exact search over {recall.num_queries} queries: @3 {recall.at_3:.3f}, @10 {recall.at_10:.3f}"
+        )
+    print(line)
     return 0
 
 
-def _serve(settings: ServeSettings) -> int:
-    from retriever_server.server import serve
-
-    serve(settings)
+def _verify(directory: Path) -> int:
+    manifest = Manifest.load(directory)
+    manifest.check_files(directory, every_byte=True)
+    print(f"{directory}: {len(manifest.files)} files are as they were made, {manifest.count} passages")
     return 0
 
 
@@ -55,25 +70,36 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="retriever-server", description="A local retriever over FAISS.")
     commands = parser.add_subparsers(dest="command", required=True)
     index = commands.add_parser("index", help="make an index", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    index.add_argument("--corpus", type=Path, required=True, help='JSONL lines {"id": str, "contents": "Title\\ntext"}')
-    index.add_argument("--out", type=Path, required=True, help="directory to make")
-    index.add_argument("--encoder", default=DEFAULT_ENCODER, help="model package, directory or hub id")
-    index.add_argument("--pooling", type=Pooling, metavar="{mean,cls}", help="if the encoder does not say")
-    index.add_argument("--query-prefix", help="if not the encoder's own")
-    index.add_argument("--passage-prefix", help="if not the encoder's own")
-    index.add_argument("--batch-size", type=int, default=32, help="passages per forward pass")
-    index.add_argument("--overwrite", action="store_true", help="replace an index made from other inputs")
-    serve = commands.add_parser("serve", help="serve an index", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    serve.add_argument("--index", type=Path, required=True, help="directory made by `retriever-server index`")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    serve.add_argument("--port", type=int, default=8000, help="0 takes a free one")
-    serve.add_argument("--insecure", action="store_true", help="allow a --host that others can reach")
-    serve.add_argument("--ready-file", type=Path, help='gets {"url", "pid"} once queries are answered')
-    serve.add_argument("--encoder", help="where the encoder is, if not where the index was made")
-    serve.add_argument("--max-topk", type=int, default=100, help="passages per query at most")
-    serve.add_argument("--max-batch", type=int, default=128, help="queries the engine takes at a time")
-    serve.add_argument("--max-queue", type=int, default=8192, help="queries that may wait before 503")
+    _add_index(index)
+    verify = commands.add_parser("verify", help="read every byte of an index and compare checksums")
+    verify.add_argument("--index", type=Path, required=True, help="directory made by `retriever-server index`")
+    serve = add_serve(commands)
+    add_front(commands)
     for command in (index, serve):
-        command.add_argument("--device", default="cpu", help="torch device of the encoder")
+        command.add_argument("--device", default="cpu", help="torch device, or several: cuda:0,cuda:1")
+        command.add_argument(
+            "--dtype", type=Dtype, default=Dtype.AUTO, metavar="{auto,fp32,bf16,fp16}", help="precision of the encoder"
+        )
         command.add_argument("--threads", type=int, help="CPU threads (default: torch's own)")
     return parser
+
+
+def _add_index(parser: argparse.ArgumentParser) -> None:
+    """The options of `BuildSettings`."""
+    add = parser.add_argument
+    add(
+        "--corpus", type=Path, required=True, help='JSONL lines {"id": str, "contents": "Title\\ntext"}, or DPR\'s .tsv'
+    )
+    add("--out", type=Path, required=True, help="directory to make")
+    kinds = "{" + ",".join(kind.value for kind in IndexType) + "}"
+    add("--type", type=IndexType, default=IndexType.FLAT, metavar=kinds, help="how passages are found")
+    add("--encoder", default=DEFAULT_ENCODER, help="model package, directory or hub id")
+    add("--pooling", type=Pooling, metavar="{mean,cls}", help="if the encoder does not say")
+    add("--query-prefix", help="if not the encoder's own")
+    add("--passage-prefix", help="if not the encoder's own")
+    add("--normalize", action=argparse.BooleanOptionalAction, help="if not as the encoder's own convention")
+    add("--vectors", type=Path, help="a FAISS flat index of the corpus: encode nothing")
+    add("--drop-vectors", dest="keep_vectors", action="store_false", help="keep the smaller form only")
+    add("--workers", type=int, default=1, help="processes that encode; with several devices, one each")
+    add("--batch-size", type=int, help="passages per forward pass (default: 32, on a GPU 256)")
+    add("--overwrite", action="store_true", help="replace an index made from other inputs")

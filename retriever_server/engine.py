@@ -1,53 +1,147 @@
-"""Queries to passages: the encoder, the vectors and the corpus of one index, checked to belong together."""
+"""Queries to passages: the method and the corpus of one index, checked to belong together."""
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import orjson
 
 from retriever_server.corpus import Corpus, Hit
-from retriever_server.encoder import Encoder
 from retriever_server.encoder_spec import locate_encoder
-from retriever_server.errors import IndexMismatchError
-from retriever_server.index import FlatIndex
-from retriever_server.manifest import OFFSETS, PASSAGES, VECTORS, Manifest
-from retriever_server.settings import ServeSettings
+from retriever_server.errors import IndexMismatchError, SettingsError
+from retriever_server.layout import OFFSETS, PASSAGES
+from retriever_server.manifest import Manifest
+from retriever_server.methods import ByBoth, ByVectors, ByWords, Method
+from retriever_server.precision import split_devices
+from retriever_server.settings import IndexType, ServeSettings
+
+
+class Scorer(Protocol):
+    """A reranker."""
+
+    def scores(self, query: str, passages: Sequence[str]) -> list[float]:
+        """How well each passage answers ``query``."""
+        ...
+
+
+class EncodedQueries(NamedTuple):
+    """Queries as the first stage leaves them."""
+
+    positions: list[int]
+    """For each query, its position among the different ones."""
+
+    texts: list[str]
+    """The different queries."""
+
+    encoded: Any
+    """What the method made of them."""
 
 
 class Engine:
-    """A loaded index. Use it from one thread at a time."""
+    """A loaded index, in two stages: each may be used from one thread at a time, the two from different ones.
 
-    def __init__(self, encoder: Encoder, index: FlatIndex, corpus: Corpus) -> None:
-        self._encoder = encoder
-        self._index = index
+    Args:
+        method: What finds rows.
+        corpus: The passages.
+        count: Rows that are searched.
+        reranker: What orders passages anew; None leaves them as they were found.
+        rerank_depth: How many it gets a query, at least.
+    """
+
+    def __init__(
+        self, method: Method, corpus: Corpus, count: int, *, reranker: Scorer | None = None, rerank_depth: int = 20
+    ) -> None:
+        self._method = method
         self._corpus = corpus
+        self._count = count
+        self._reranker = reranker
+        self._rerank_depth = rerank_depth
 
     @classmethod
     def load(cls, settings: ServeSettings, manifest: Manifest) -> "Engine":
-        """Load an index whose files and encoder were checked, and answer one query to warm up.
+        """Load an index whose files and encoder were checked, and encode one query to warm up.
 
         Raises:
-            EncoderError: The encoder cannot be loaded.
+            EncoderError: The encoder or the reranker cannot be loaded.
             IndexMismatchError: The number of vectors or passages is not what the manifest says.
+            DeviceMemoryError: A GPU has too little memory for its part of the vectors.
+            SettingsError: The index cannot be used as the settings say.
         """
-        spec = manifest.inputs.encoder
-        directory = locate_encoder(settings.encoder or spec.name)
-        encoder = Encoder(directory, spec, device=settings.device, threads=settings.threads)
-        index = FlatIndex.read(settings.index / VECTORS, count=manifest.count, dim=spec.dim)
-        corpus = Corpus(settings.index / PASSAGES, settings.index / OFFSETS)
+        passages = settings.index / PASSAGES
+        corpus = Corpus(passages, settings.index / OFFSETS)
         if len(corpus) != manifest.count:
             raise IndexMismatchError(
-                f"{settings.index / PASSAGES} holds {len(corpus)} passages, not {manifest.count}; "
+                f"{passages} holds {len(corpus)} passages, not {manifest.count}; "
                 "build the index again with `retriever-server index --overwrite`."
             )
-        engine = cls(encoder, index, corpus)
-        engine.search(["warm-up"], 1)
-        return engine
+        rows = settings.shard.rows(manifest.count)
+        if manifest.inputs.type is IndexType.HYBRID and len(rows) != manifest.count:
+            raise SettingsError("--shard cannot split a hybrid index: its scores are ranks, which do not merge.")
+        method = _load_method(settings, manifest, rows)
+        reranker = None
+        if settings.reranker is not None:
+            from retriever_server.reranker import Reranker
 
-    def search(self, queries: Sequence[str], topk: int) -> list[list[Hit]]:
-        """The ``min(topk, count)`` best passages of each query, best first, each passage once."""
-        # The rollouts of one group often ask the same question; it is encoded once.
+            device = split_devices(settings.device)[0]
+            reranker = Reranker(settings.reranker, device=device, dtype=settings.dtype)
+        method.encode(["warm-up"])
+        return cls(method, corpus, len(rows), reranker=reranker, rerank_depth=settings.rerank_depth)
+
+    def encode(self, queries: Sequence[str]) -> EncodedQueries:
+        """The first stage. The rollouts of one group often ask the same question; it is encoded once."""
         unique = {query: position for position, query in enumerate(dict.fromkeys(queries))}
-        scores, rows = self._index.search(self._encoder.encode_queries(list(unique)), topk)
+        return EncodedQueries([unique[query] for query in queries], list(unique), self._method.encode(list(unique)))
+
+    def find(self, encoded: EncodedQueries, topk: int) -> list[list[Hit]]:
+        """The ``min(topk, count)`` best passages of each query, best first, each passage once."""
+        depth = topk if self._reranker is None else max(topk, self._rerank_depth)
+        scores, rows = self._method.find(encoded.encoded, min(depth, self._count))
         found = [
             [Hit(self._corpus.raw(row), score) for row, score in zip(best, of_best, strict=True)]
             for best, of_best in zip(rows.tolist(), scores.tolist(), strict=True)
         ]
-        return [found[unique[query]] for query in queries]
+        if self._reranker is not None:
+            found = [rerank(self._reranker, text, hits)[:topk] for text, hits in zip(encoded.texts, found, strict=True)]
+        return [found[position] for position in encoded.positions]
+
+    def search(self, queries: Sequence[str], topk: int) -> list[list[Hit]]:
+        """Both stages, one after the other."""
+        return self.find(self.encode(queries), topk)
+
+
+def rerank(reranker: Scorer, query: str, hits: Sequence[Hit]) -> list[Hit]:
+    """``hits`` with the reranker's scores, best first; of equal scores the one found higher up."""
+    scores = reranker.scores(query, [str(orjson.loads(hit.document)["contents"]) for hit in hits])
+    scored = [Hit(hit.document, score) for hit, score in zip(hits, scores, strict=True)]
+    return sorted(scored, key=lambda hit: -hit.score)
+
+
+def _load_method(settings: ServeSettings, manifest: Manifest, rows: range) -> Method:
+    words = None
+    if manifest.inputs.type.has_words:
+        from retriever_server.index.bm25 import Bm25Index
+
+        index = Bm25Index(settings.index, count=manifest.count, rows=rows, in_memory=settings.in_memory)
+        words = ByWords(index)
+    spec = manifest.inputs.encoder
+    if spec is None:
+        assert words is not None
+        return words
+    # By words alone a search needs no torch, and starts in a second.
+    from retriever_server.encoder import Encoder
+    from retriever_server.opening import open_vectors
+
+    devices = split_devices(settings.device)
+    directory = locate_encoder(settings.encoder or spec.name)
+    encoder = Encoder(directory, spec, device=devices[0], threads=settings.threads, dtype=settings.dtype)
+    vectors = open_vectors(
+        settings.index,
+        manifest.inputs,
+        count=manifest.count,
+        max_norm=manifest.max_norm,
+        residual=manifest.residual,
+        rows=rows,
+        devices=devices,
+        dtype=settings.dtype,
+        in_memory=settings.in_memory,
+    )
+    return ByVectors(encoder, vectors) if words is None else ByBoth(ByVectors(encoder, vectors), words)

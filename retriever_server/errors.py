@@ -38,13 +38,51 @@ class AddressError(RetrieverError, OSError):
     """The server cannot listen on the address it was given."""
 
 
-class NotReadyError(RetrieverError, RuntimeError):
-    """A query came before the engine was loaded and warm."""
+class RequestError(RetrieverError, ValueError):
+    """A request is not one; the message names the field."""
 
 
-class OverloadedError(RetrieverError, RuntimeError):
-    """The queue is full; the same request can succeed later."""
+class TokenError(RetrieverError, ValueError):
+    """The token file cannot be read, or holds no usable token."""
+
+
+class BusyError(RetrieverError, RuntimeError):
+    """A request cannot be answered now; the same one can succeed later."""
+
+    def __init__(self, message: str, reason: str = "busy", retry_after_s: float = 1.0) -> None:
+        # All three are arguments of the base, or unpickling would lose two of them.
+        super().__init__(message, reason, retry_after_s)
+        self.message = message
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class NotReadyError(BusyError):
+    """A query came before the engine was loaded and warm, or while the service stops."""
+
+
+class OverloadedError(BusyError):
+    """The queue is full, or too long for the request's deadline."""
+
+
+class DeadlineError(BusyError):
+    """The deadline passed before there was an answer."""
+
+
+class ShardError(BusyError):
+    """Some shard could not be asked, so no exact answer exists."""
 
 
 class SearchFailedError(RetrieverError, RuntimeError):
-    """The engine failed on a batch; the cause is in the server's log."""
+    """The engine failed on a query; the cause is in the server's log."""
+
+
+class WorkerError(RetrieverError, RuntimeError):
+    """A worker process ended when it should not have."""
+
+
+class DeviceMemoryError(RetrieverError, MemoryError):
+    """A device has too little memory for what it was to hold."""

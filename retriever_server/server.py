@@ -1,26 +1,26 @@
-"""The process: bind, load, say ready, drain."""
+"""``retriever-server serve``: an index behind HTTP, in one process or several."""
 
-import asyncio
 import contextlib
-import errno
 import os
-import signal
-import socket
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
-import uvicorn
-
-from retriever_server.app import create_app
-from retriever_server.batching import Batcher, Search
 from retriever_server.encoder_spec import locate_encoder
-from retriever_server.errors import AddressError
+from retriever_server.info import describe
+from retriever_server.listening import bind, url_of
 from retriever_server.manifest import Manifest, write_json
+from retriever_server.service import Service, run
+from retriever_server.service_settings import ServiceSettings
 from retriever_server.settings import ServeSettings
+from retriever_server.stages import Stages
+from retriever_server.worker_metrics import forget_worker
+from retriever_server.workers import Workers
 
-_DRAIN_SECONDS = 30
-# Uvicorn's own 5 s equals httpx's: both ends then drop an idle connection at the same moment, and a request
-# sent into that moment fails. The end that listens must be the more patient one.
-_KEEP_ALIVE_SECONDS = 75
+# The encoder cuts queries at as many characters per token, so cutting them earlier changes nothing.
+_MAX_CHARS_PER_TOKEN = 64
+# Where there is no encoder.
+_MAX_CHARS = 1 << 15
 
 
 def serve(settings: ServeSettings) -> None:
@@ -28,107 +28,74 @@ def serve(settings: ServeSettings) -> None:
 
     Raises:
         AddressError: The address cannot be used.
-        IndexMissingError, IndexMismatchError, EncoderError: The index cannot be served.
+        IndexMissingError, IndexMismatchError, EncoderError, SettingsError: The index cannot be served.
+        WorkerError: A worker could not begin to serve.
     """
-    if settings.ready_file is not None:
-        # One left by a killed server would point to nobody.
-        settings.ready_file.unlink(missing_ok=True)
-    manifest = Manifest.load(settings.index)
-    manifest.check_files(settings.index)
-    manifest.check_encoder(locate_encoder(settings.encoder or manifest.inputs.encoder.name))
-    with contextlib.closing(bind(settings.host, settings.port)) as listener:
-        try:
-            asyncio.run(_serve(settings, manifest, listener))
-        finally:
-            if settings.ready_file is not None:
-                settings.ready_file.unlink(missing_ok=True)
+    if settings.workers > 1 and settings.threads is None:
+        settings = replace(settings, threads=max(1, (os.cpu_count() or 1) // settings.workers))
+    serve_service(index_service(settings), settings)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A socket bound to ``host:port``; port 0 takes a free one.
+def index_service(settings: ServeSettings) -> Service:
+    """An index as a service, checked but not loaded.
 
     Raises:
-        AddressError: The port is in use, or the address cannot be used.
+        IndexMissingError, IndexMismatchError, EncoderError: The index cannot be served.
     """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise AddressError(f"--host {host} is not an address of this machine ({error.strerror}).") from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        # Bound sockets may share a port until one of them listens: listen now, so the second server is told.
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise AddressError(
-                f"port {port} on {host} is in use; stop the process that uses it, "
-                "or choose another --port (0 takes a free one)."
-            ) from error
-        raise AddressError(f"cannot listen on {host} port {port} ({error.strerror}).") from error
-    return listener
+    manifest = Manifest.load(settings.index)
+    manifest.check_files(settings.index)
+    encoder = manifest.inputs.encoder
+    max_chars = _MAX_CHARS
+    if encoder is not None:
+        manifest.check_encoder(locate_encoder(settings.encoder or encoder.name))
+        max_chars = encoder.max_length * _MAX_CHARS_PER_TOKEN
+    info = describe(manifest, settings.shard, settings)
 
-
-class _Server(uvicorn.Server):
-    """Uvicorn, but a signal means a clean end: it would raise the signal again after the drain."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        yield
-
-
-async def _serve(settings: ServeSettings, manifest: Manifest, listener: socket.socket) -> None:
-    def load() -> Search:
+    def load() -> Stages[Any]:
         # Torch and transformers take seconds to import; /health answers meanwhile.
         from retriever_server.engine import Engine
 
-        return Engine.load(settings, manifest).search
+        return Engine.load(settings, manifest)
 
-    batcher = Batcher(load, max_batch=settings.max_batch, max_queue=settings.max_queue)
-    server = _Server(
-        uvicorn.Config(
-            create_app(manifest, batcher, settings),
-            access_log=False,
-            log_level="warning",
-            timeout_graceful_shutdown=_DRAIN_SECONDS,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        )
-    )
-    running = asyncio.create_task(server.serve(sockets=[listener]))
-    announcing = asyncio.create_task(_announce(settings, manifest, batcher, server, listener))
-    await asyncio.wait((running, announcing), return_when=asyncio.FIRST_COMPLETED)
-    if announcing.done() and announcing.exception() is not None:
-        server.should_exit = True
-    await running
-    if not announcing.done():
-        announcing.cancel()
-        return
-    announcing.result()
+    return Service(load=load, info=lambda: info, max_chars=max_chars)
 
 
-async def _announce(
-    settings: ServeSettings,
-    manifest: Manifest,
-    batcher: Batcher,
-    server: uvicorn.Server,
-    listener: socket.socket,
-) -> None:
-    """Say where the server is, once it listens and is warm. Raises what loading raised."""
-    while not server.started:
-        await asyncio.sleep(0.01)
-    await batcher.wait_ready()
+def serve_service(service: Service, settings: ServiceSettings) -> None:
+    """Serve in one process or several until SIGTERM or SIGINT, then finish the requests in progress and return.
+
+    Raises:
+        AddressError: The address cannot be used.
+        WorkerError: A worker could not begin to serve.
+    """
+    listener = bind(settings.host, settings.port)
     url = url_of(listener)
-    if settings.ready_file is not None:
-        write_json(settings.ready_file, {"url": url, "pid": os.getpid()})
-    print(f"serving {manifest.count} passages on {url}", flush=True)
+
+    def announce() -> None:
+        if settings.ready_file is not None:
+            write_json(settings.ready_file, {"url": url, "pid": os.getpid()})
+        print(f"serving {service.info().count} passages on {url}", flush=True)
+
+    with contextlib.closing(listener), _only_while_serving(settings):
+        if settings.workers == 1:
+            run(service, settings, listener, announce)
+        else:
+            Workers(
+                lambda tell: run(service, settings, listener, tell, load_first=True),
+                listener,
+                settings.workers,
+                announce,
+                forget_worker,
+            ).run()
 
 
-def url_of(listener: socket.socket) -> str:
-    """The URL under which a bound socket is reached."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
+@contextlib.contextmanager
+def _only_while_serving(settings: ServiceSettings) -> Iterator[None]:
+    """Remove the ready file, also one that a killed server left: it would point to nobody."""
+    if settings.ready_file is None:
+        yield
+        return
+    settings.ready_file.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        settings.ready_file.unlink(missing_ok=True)

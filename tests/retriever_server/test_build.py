@@ -19,7 +19,9 @@ from retriever_server.errors import (
     IndexMissingError,
     RetrieverError,
 )
-from retriever_server.manifest import DATA_FILES, Manifest
+from retriever_server.layout import OFFSETS, PASSAGES, VECTORS
+from retriever_server.manifest import Manifest
+from retriever_server.precision import Dtype
 from retriever_server.settings import BuildSettings, Pooling
 
 
@@ -27,6 +29,7 @@ class Killed(BaseException):
     """Like the signal: nothing in the build catches it."""
 
 
+DATA_FILES = (PASSAGES, OFFSETS, VECTORS)
 Make = Callable[..., BuildSettings]
 
 
@@ -43,6 +46,7 @@ def make(tmp_path: Path, corpus_file: Path, tiny_encoder: Path) -> Make:
                 "pooling": Pooling.MEAN,
                 "shard_rows": 7,
                 "threads": 1,
+                "dtype": Dtype.FP32,
                 **changes,
             }
         )
@@ -114,16 +118,18 @@ def test_a_killed_build_goes_on_from_its_finished_shards(make: Make, encoded: li
         kill_after(patch, Encoder, "encode_passages", 2)
         with pytest.raises(Killed):
             build_index(make())
-    # What a kill in the middle of a write leaves: a temporary file, and a shard cut short.
-    shards = make().out / ".building" / "shards"
-    (shards / ".0000000014-0000000021.f32.1.tmp").write_bytes(b"half")
-    second = sorted(shards.glob("0*"))[1]
-    second.write_bytes(second.read_bytes()[:-4])
+    # What a kill in the middle of a write leaves: a shard that is half there, and a line cut short.
+    building = make().out / ".building"
+    with (building / "index.faiss").open("r+b") as file:
+        file.seek(45 + 14 * 16 * 4)
+        file.write(b"half a shard")
+    with (building / "encoded.txt").open("ab") as file:
+        file.write(b"14 2")
     with pytest.raises(IndexMissingError, match="no finished index"):
         Manifest.load(make().out)
     encoded.clear()
     assert build_index(make()).outcome is Outcome.RESUMED
-    assert encoded == [7, 7, 7, 2]
+    assert encoded == [7, 7, 2]
     np.testing.assert_array_equal(vectors(make().out), vectors(reference.out))
 
 
@@ -143,7 +149,7 @@ def test_killed_while_put_in_place_it_is_finished_by_the_next_call(make: Make, e
 
             patch.setattr(os, "replace", dying)
         else:
-            kill_after(patch, shutil, "rmtree", 1)
+            kill_after(patch, shutil, "rmtree", 0)
         with pytest.raises(Killed):
             build_index(make())
     encoded.clear()
@@ -269,3 +275,15 @@ def test_errors_survive_pickling() -> None:
         error = pickle.loads(pickle.dumps(kind("what, where, what next")))
         assert type(error) is kind
         assert str(error) == "what, where, what next"
+
+
+def test_a_log_without_its_vectors_is_not_believed(make: Make, encoded: list[int]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        kill_after(patch, Encoder, "encode_passages", 2)
+        with pytest.raises(Killed):
+            build_index(make())
+    path = make().out / ".building" / VECTORS
+    path.write_bytes(path.read_bytes()[:-1])
+    encoded.clear()
+    build_index(make())
+    assert encoded == [7, 7, 7, 7, 2]

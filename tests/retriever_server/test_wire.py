@@ -48,6 +48,18 @@ def test_a_large_topk_gives_what_there_is_each_once(client: TestClient, topk: in
     assert len({document["id"] for document in documents}) == len(documents) == 20
 
 
+@pytest.mark.parametrize("scored", [{}, {"return_scores": False}, {"return_scores": True}])
+def test_a_single_query_is_answered_as_a_list_of_one(client: TestClient, scored: dict[str, bool]) -> None:
+    single = retrieve(client, query="capital of Peru", topk=2, **scored)
+    assert single == retrieve(client, queries=["capital of Peru"], topk=2, **scored)
+    assert len(single) == 1
+    assert ("score" in single[0][0]) is scored.get("return_scores", False)
+
+
+def test_unknown_fields_are_ignored(client: TestClient) -> None:
+    assert retrieve(client, queries=["a"], topk=1, user="me", query=None) == retrieve(client, queries=["a"], topk=1)
+
+
 def test_no_queries_no_lists(client: TestClient) -> None:
     assert retrieve(client, queries=[]) == []
 
@@ -86,7 +98,16 @@ def test_any_string_is_a_query(client: TestClient, query: str) -> None:
         ({"queries": [None]}, "queries.0"),
         ({"queries": ["a", 5]}, "queries.1"),
         ({"queries": ["a"], "return_scores": "perhaps"}, "return_scores"),
-        ({"query": "a"}, "queries"),
+        ({"queries": ["a"], "topk": True}, "topk"),
+        ({"queries": ["a"], "topk": "3"}, "topk"),
+        ({"queries": ["a"], "return_scores": None}, "return_scores"),
+        ({"queries": ["a"], "return_scores": 1}, "return_scores"),
+        ({"queries": {"a": 1}}, "queries"),
+        ({"query": ["a"]}, "query"),
+        ({"query": 7}, "query"),
+        ({"queries": ["a"], "query": "a"}, "query: given beside queries"),
+        ({}, "queries"),
+        ({"query": None}, "queries"),
         ({"queries": ["a"] * 65}, "more than 64"),
         (["a"], "body"),
         (None, "body"),
@@ -126,9 +147,11 @@ def test_health_ready_info_and_schema(client: TestClient) -> None:
     assert client.get("/ready").json() == {"status": "ready"}
     info = client.get("/info").json()
     assert info["count"] == 30
-    assert info["inputs"]["encoder"]["pooling"] == "mean"
+    assert (info["dim"], info["metric"], info["shard"]) == (384, "inner_product", "0/1")
+    assert info["encoder"]["pooling"] == "mean"
+    assert len(info["corpus_sha256"]) == 64
     assert info["limits"]["topk"] == 20
     schema = client.get("/openapi.json").json()
-    assert set(schema["paths"]) == {"/health", "/ready", "/info", "/retrieve"}
+    assert set(schema["paths"]) == {"/health", "/ready", "/info", "/metrics", "/retrieve"}
     body = schema["paths"]["/retrieve"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert set(body["properties"]) == {"queries", "topk", "return_scores"}
+    assert set(body["properties"]) == {"queries", "query", "topk", "return_scores"}

@@ -1,0 +1,75 @@
+"""A cross-encoder that reads query and passage together and orders the best anew."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from retriever_server.encoder import TORCH_DTYPES
+from retriever_server.encoder_spec import locate_encoder
+from retriever_server.errors import EncoderError
+from retriever_server.precision import Dtype, encoder_dtype
+
+_BATCH = 32
+_MAX_TOKENS = 512
+
+
+class Reranker:
+    """A loaded cross-encoder with one score a pair. Use it from one thread at a time.
+
+    Raises:
+        EncoderError: The files cannot be loaded, or give more than one score a pair.
+    """
+
+    def __init__(self, name: str, *, device: str, dtype: Dtype) -> None:
+        directory = locate_encoder(name)
+        self._tokenizer, self._model = _load(directory, device, TORCH_DTYPES[encoder_dtype(dtype, device)])
+        if self._model.config.num_labels != 1:
+            raise EncoderError(
+                f"{directory} gives {self._model.config.num_labels} scores a pair, a reranker gives one; "
+                "check --reranker."
+            )
+        limit = getattr(self._model.config, "max_position_embeddings", _MAX_TOKENS)
+        self._max_tokens = min(_MAX_TOKENS, limit, self._tokenizer.model_max_length)
+
+    @torch.inference_mode()
+    def scores(self, query: str, passages: Sequence[str]) -> list[float]:
+        """How well each passage answers ``query``; larger is better, and not bounded."""
+        scores: list[float] = []
+        for start in range(0, len(passages), _BATCH):
+            part = list(passages[start : start + _BATCH])
+            # Of a pair too long only the passage is cut; a query that fills the whole window is cut before.
+            inputs = self._tokenizer(
+                [query[: self._max_tokens]] * len(part),
+                part,
+                truncation="only_second" if len(query) < self._max_tokens else "longest_first",
+                max_length=self._max_tokens,
+                padding=True,
+                return_tensors="pt",
+            ).to(self._model.device)
+            scores += self._model(**inputs).logits[:, 0].float().tolist()
+        return scores
+
+
+def _load(directory: Path, device: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+            directory, local_files_only=True, dtype=dtype, output_loading_info=True
+        )
+        model = model.to(device).eval()
+    # transformers, safetensors and tokenizers each raise kinds of their own for damaged files.
+    except Exception as error:
+        raise EncoderError(
+            f"the reranker in {directory} cannot be loaded on {device} ({type(error).__name__}: {error}); "
+            "check --reranker and --device."
+        ) from error
+    if info["missing_keys"]:
+        raise EncoderError(
+            f"the weights in {directory} lack {sorted(info['missing_keys'])[0]!r}: no cross-encoder; check --reranker."
+        )
+    return tokenizer, model

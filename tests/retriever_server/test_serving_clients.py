@@ -1,0 +1,113 @@
+"""Slow clients, clients who leave, and many requests: what they cost a real server."""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+
+@pytest.fixture
+def patient(launch: Any, index_dir: Path) -> Any:
+    return launch("serve", "--index", index_dir, "--threads", 1, "--read-timeout-s", 1)
+
+
+def trickle(port: int, beginning: bytes, piece: bytes) -> tuple[float, bytes]:
+    """Send a request slower and slower; how long that was suffered, and what was answered."""
+    start = time.monotonic()
+    answer = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(beginning)
+        connection.settimeout(0.1)
+        while time.monotonic() < start + 30:
+            try:
+                connection.sendall(piece)
+                received = connection.recv(1000)
+                answer += received
+                if not received:
+                    break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+    return time.monotonic() - start, answer
+
+
+def test_slow_clients_are_ended_and_disturb_nobody(patient: Any) -> None:
+    slow = b"POST /retrieve HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+    cases = {
+        "head": (slow, b"X: y\r\n", b""),
+        "nothing": (b"", b"", b""),
+        "body": (slow + b"\r\n{", b" ", b"HTTP/1.1 408"),
+        "second head": (b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" + slow, b"X: y\r\n", b"HTTP/1.1 200"),
+        "endless head": (slow + b"Y: " + b"y" * 100_000, b"y" * 1000, b""),
+    }
+    for name, (beginning, piece, answered) in cases.items():
+        taken, answer = trickle(patient.port, beginning, piece)
+        assert taken < 10, name
+        assert answer.startswith(answered), (name, answer)
+    assert httpx.post(f"{patient.url}/retrieve", json={"queries": ["a"]}).status_code == 200
+
+
+async def test_requests_whose_clients_left_are_not_worked_on(launch: Any, index_dir: Path) -> None:
+    server = launch("serve", "--index", index_dir, "--threads", 1, "--max-batch", 8)
+    body = {"queries": [f"query {number} " + "and so on " * 100 for number in range(200)]}
+    async with httpx.AsyncClient(base_url=server.url) as http:
+
+        async def leave(number: int) -> None:
+            mine = {"queries": [f"{number} {query}" for query in body["queries"]]}
+            with pytest.raises(httpx.ReadTimeout):
+                await http.post("/retrieve", json=mine, timeout=httpx.Timeout(60, read=0.3))
+
+        await asyncio.gather(*[leave(number) for number in range(10)])
+        start = time.monotonic()
+        assert (await http.post("/retrieve", json={"queries": ["who is left"]}, timeout=60)).status_code == 200
+        waited = time.monotonic() - start
+        lines = (await http.get("/metrics")).text.splitlines()
+    counts = {line.split()[0]: float(line.split()[1]) for line in lines if not line.startswith("#")}
+    assert counts["retriever_encoded_queries_total"] + counts["retriever_dropped_queries_total"] >= 2000
+    assert counts["retriever_encoded_queries_total"] < 1000
+    assert counts["retriever_queue_depth"] == 0
+    assert waited < 10
+
+
+def test_memory_does_not_grow_with_requests(launch: Any, index_dir: Path) -> None:
+    """A short soak; RETRIEVER_SOAK_S makes it a long one."""
+    server = launch("serve", "--index", index_dir, "--threads", 1, "--cache-size", 100)
+    seconds = float(os.environ.get("RETRIEVER_SOAK_S", "12"))
+    slope = rss_slope(server.process.pid, traffic(server.url), seconds)
+    # Allocators wander by a few MB in so short a time.
+    assert slope * seconds < 40e6, f"{slope / 1e6:.2f} MB/s"
+
+
+def traffic(url: str) -> Callable[[int], object]:
+    http = httpx.Client(base_url=url, timeout=60)
+    large = "word " * 40_000
+
+    def send(number: int) -> object:
+        queries = [f"query {number} {row} " + "long " * (number * row % 60) for row in range(32)]
+        http.post("/retrieve", json={"queries": [large] if number % 20 == 0 else queries}).raise_for_status()
+        return http.post("/retrieve", content=b'{"queries": [null]}')
+
+    return send
+
+
+def rss_slope(pid: int, send: Callable[[int], object], seconds: float) -> float:
+    """Bytes per second by which a process grows, by least squares over the second half of the time."""
+    start = time.monotonic()
+    samples: list[tuple[float, float]] = []
+    number = 0
+    while (now := time.monotonic() - start) < seconds:
+        send(number)
+        number += 1
+        if now > seconds / 2:
+            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            samples.append((now, pages * float(os.sysconf("SC_PAGE_SIZE"))))
+    mean_t = sum(t for t, _ in samples) / len(samples)
+    mean_y = sum(y for _, y in samples) / len(samples)
+    return sum((t - mean_t) * (y - mean_y) for t, y in samples) / sum((t - mean_t) ** 2 for t, _ in samples)

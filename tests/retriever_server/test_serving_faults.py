@@ -1,0 +1,132 @@
+"""What a service survives: signals and kills, under load. Real processes, the real encoder."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import httpx
+import pytest
+
+CAPITALS = {"France": "p0", "Italy": "p6", "Japan": "p15", "Kenya": "p18", "Peru": "p21", "Norway": "p24"}
+
+
+class Clients:
+    """Clients who ask one after another, each over a kept connection, and look at every answer."""
+
+    def __init__(self, url: str, *, retry_s: float = 0.0) -> None:
+        self.url = url
+        self.retry_s = retry_s
+        self.num_answers = 0
+        self.statuses: set[int] = set()
+        self.wrong: list[object] = []
+        self.lost: list[str] = []
+        self.refused = 0
+        self.stop = False
+
+    @asynccontextmanager
+    async def asking(self, num_clients: int) -> AsyncIterator[None]:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+            tasks = [asyncio.create_task(self._ask(http, number)) for number in range(num_clients)]
+            await asyncio.sleep(0.5)
+            yield
+            self.stop = True
+            await asyncio.gather(*tasks)
+
+    async def _ask(self, http: aiohttp.ClientSession, number: int) -> None:
+        turn = 0
+        while not self.stop:
+            turn += 1
+            country = list(CAPITALS)[(number + turn) % len(CAPITALS)]
+            query = f"the capital of {country} ({number} {turn})"
+            if not await self._ask_once(http, query, CAPITALS[country]):
+                return
+
+    async def _ask_once(self, http: aiohttp.ClientSession, query: str, expected: str) -> bool:
+        end = time.monotonic() + self.retry_s
+        body = {"queries": [query], "topk": 1, "return_scores": True}
+        while True:
+            try:
+                async with http.post(f"{self.url}/retrieve", json=body) as response:
+                    found = await response.json()
+                    self.statuses.add(response.status)
+                    if response.status == 200:
+                        self.num_answers += 1
+                        if found["result"][0][0]["document"]["id"] != expected:
+                            self.wrong.append((query, found))
+                        return True
+                    trouble = f"{response.status} {found}"
+            except aiohttp.ClientConnectorError:
+                trouble = "refused"
+                self.refused += 1
+                if not self.retry_s:
+                    return False
+            except aiohttp.ClientError as error:
+                trouble = repr(error)
+            if time.monotonic() > end:
+                self.lost.append(trouble)
+                return True
+            await asyncio.sleep(0.1)
+
+
+async def test_sigterm_under_load_loses_no_accepted_request(launch: Any, index_dir: Path) -> None:
+    server = launch("serve", "--index", index_dir, "--threads", 1, "--cache-size", 0)
+    clients = Clients(server.url)
+    async with clients.asking(48):
+        await asyncio.sleep(1)
+        server.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(server.process.wait, 30) == 0
+    assert clients.num_answers > 48
+    assert (clients.lost, clients.wrong, clients.statuses) == ([], [], {200})
+    assert clients.refused
+
+
+async def test_a_killed_server_is_recovered_from_by_retrying(launch: Any, index_dir: Path) -> None:
+    server = launch("serve", "--index", index_dir, "--threads", 1)
+    clients = Clients(server.url, retry_s=120)
+    async with clients.asking(16):
+        server.process.kill()
+        server.process.wait()
+        before = clients.num_answers
+        await asyncio.to_thread(launch, "serve", "--index", index_dir, "--threads", 1, port=server.port)
+        while clients.num_answers < before + 64:
+            await asyncio.sleep(0.05)
+    assert (clients.lost, clients.wrong) == ([], [])
+    assert clients.refused
+
+
+async def test_workers_share_a_port_a_dead_one_is_replaced_and_all_drain(launch: Any, index_dir: Path) -> None:
+    server = launch("serve", "--index", index_dir, "--workers", 2, "--cache-size", 0)
+    workers = children(server.process.pid)
+    assert len(workers) == 2
+    clients = Clients(server.url, retry_s=60)
+    async with clients.asking(32):
+        os.kill(workers[0], signal.SIGKILL)
+        await asyncio.sleep(1)
+        while len(children(server.process.pid)) < 2:
+            await asyncio.sleep(0.1)
+        scraped = httpx.get(f"{server.url}/metrics").text
+    assert (clients.lost, clients.wrong) == ([], [])
+    # The dead worker's count is still in the sum.
+    (line,) = [line for line in scraped.splitlines() if line.startswith("retriever_queries_total ")]
+    assert float(line.split()[1]) > clients.num_answers * 0.8
+    clients = Clients(server.url)
+    async with clients.asking(32):
+        server.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(server.process.wait, 60) == 0
+    assert (clients.lost, clients.wrong) == ([], [])
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_worker_that_cannot_load_ends_the_service(launch: Any, index_dir: Path) -> None:
+    wait = launch("serve", "--index", index_dir, "--workers", 2, "--device", "no-such-device", later=True)
+    with pytest.raises(pytest.fail.Exception, match=r"(?s)cannot be loaded on no-such-device.*worker ended before"):
+        wait()
