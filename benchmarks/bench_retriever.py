@@ -103,9 +103,9 @@ def ratios(scenario: str, ours: Sequence[Slot], peer: Sequence[Slot]) -> str:
     cpu = [other.cpu_ms / one.cpu_ms for one, other in pairs]
     p99 = [other.percentile(0.99) / one.percentile(0.99) for one, other in pairs]
     return (
-        f"\\n{scenario}: the peer takes **{statistics.median(cpu):.1f}** times the CPU a query "
+        f"\n{scenario}: the peer takes **{statistics.median(cpu):.1f}** times the CPU a query "
         f"({min(cpu):.1f} to {max(cpu):.1f}), its p99 is {statistics.median(p99):.1f} times ours "
-        f"({min(p99):.1f} to {max(p99):.1f})\\n"
+        f"({min(p99):.1f} to {max(p99):.1f})\n"
     )
 
 
