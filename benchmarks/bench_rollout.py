@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import socket
@@ -29,61 +28,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from lock_step import LockStep, LockStepSearcher
+from rollout_overhead import measure_overhead, write_passages
 from transformers import AutoTokenizer
 
 from verl_llds.search.client import SearchClient
 from verl_llds.search.environment import Environment, make_environment
 from verl_llds.search.episode import Generate, run_episode
-from verl_llds.search.scoring import score_trajectory
 from verl_llds.search.settings import SearchConfig
-from verl_llds.search.tools import Searcher, SearchResult
+from verl_llds.search.tools import Searcher
 from verl_llds.search.trajectory import Generation, Trajectory
 
 MAX_RESPONSE_TOKENS = 320
-
-
-class LockStep:
-    """Lets the trajectories of a batch go on only together: all their searches, then all their next turns."""
-
-    def __init__(self, num_playing: int) -> None:
-        self.num_playing = num_playing
-        self.searches: list[asyncio.Future[None]] = []
-        self.turns: list[asyncio.Future[None]] = []
-
-    async def wait(self, waiting: list[asyncio.Future[None]]) -> None:
-        """Wait, for a search or a turn, until every other trajectory waits too."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting.append(future)
-        self._release()
-        await future
-
-    def leave(self) -> None:
-        """Play no longer."""
-        self.num_playing -= 1
-        self._release()
-
-    def _release(self) -> None:
-        if len(self.searches) + len(self.turns) < self.num_playing:
-            return
-        # A trajectory whose turn was invalid waits for its next one while the others search.
-        ready = self.searches or self.turns
-        released = ready[:]
-        ready.clear()
-        for future in released:
-            future.set_result(None)
-
-
-@dataclass
-class LockStepSearcher:
-    """A searcher that waits for the batch."""
-
-    searcher: Searcher
-    lock: LockStep
-
-    async def search(self, query: str) -> SearchResult:
-        """Search when every turn of the batch is sampled."""
-        await self.lock.wait(self.lock.searches)
-        return await self.searcher.search(query)
 
 
 @dataclass
@@ -256,57 +212,6 @@ def report(contenders: dict[str, list[Played]]) -> None:
     print(f"\nIndependent by lock-step: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
-class ScriptedEngine:
-    """Answers at once: two searches, then an answer."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        turns = ("<search> capital of Norway </search>", "<search> highest peak </search>", "<answer> Oslo </answer>")
-        thought = "<think> " + "I need the name of the place where this was first seen. " * 6 + "</think>\n"
-        self.turns = [tokenizer.encode(thought + turn, add_special_tokens=False) for turn in turns]
-
-    def episode(self) -> Generate:
-        """Return the engine of one episode."""
-        turns = iter(self.turns)
-
-        async def generate(token_ids: list[int], limit: int) -> Generation:
-            await asyncio.sleep(0)
-            ids = next(turns)
-            return Generation(token_ids=ids, log_probs=[-1.0] * len(ids))
-
-        return generate
-
-
-async def measure_overhead(options: argparse.Namespace, url: str, tokenizer: Any) -> None:
-    """Print the CPU time our own Python takes a turn: client, episode and score, all episodes at once."""
-    settings = SearchConfig(url=url, cache=False, max_concurrency=options.episodes)
-    engine = ScriptedEngine(tokenizer)
-    costs = []
-    for _ in range(options.repetitions):
-        client = SearchClient(settings)
-        environment = make_environment(settings, client, tokenizer)
-
-        async def one(environment: Environment = environment) -> Trajectory:
-            trajectory = await run_episode(
-                prompt_ids=list(range(200)),
-                generate=engine.episode(),
-                environment=environment,
-                tokenizer=tokenizer,
-                max_response_tokens=4096,
-            )
-            score_trajectory(trajectory, ["Oslo"], environment)
-            return trajectory
-
-        started = time.process_time()
-        trajectories = await asyncio.gather(*(one() for _ in range(options.episodes)))
-        turns = sum(len(trajectory.turns) for trajectory in trajectories)
-        costs.append((time.process_time() - started) / turns * 1000)
-        await client.close()
-        assert turns == 3 * options.episodes
-    observed = statistics.fmean(turn.num_observation_tokens for turn in trajectories[0].turns[:2])
-    sizes = f"{len(engine.turns[0])} tokens a turn, {observed:.0f} an observation"
-    print(f"{options.episodes} episodes at once: {statistics.median(costs):.2f} ms of CPU a turn ({sizes})")
-
-
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     """Return when something listens."""
     for _ in range(300):
@@ -337,11 +242,11 @@ def main() -> None:
     script = Path(__file__).with_name("latency_retriever.py")
     median_s, p99_s = (1e-4, 1e-3) if options.overhead else (options.median_s, options.p99_s)
     latency = ["--median-s", str(median_s), "--p99-s", str(p99_s)]
+    folder = tempfile.TemporaryDirectory()
     passages = options.world / "passages.jsonl"
     if options.overhead:
-        passages = Path(tempfile.mkdtemp()) / "passages.jsonl"
-        text = "Norway\n" + "The highest peak and the capital of the country lie far apart. " * 9
-        passages.write_text("".join(json.dumps({"id": str(n), "contents": text}) + "\n" for n in range(3)))
+        passages = Path(folder.name) / "passages.jsonl"
+        write_passages(passages)
     command = [sys.executable, script, "--passages", passages, "--port", str(port), *latency]
     retriever = subprocess.Popen(command)
     try:
@@ -362,6 +267,7 @@ def main() -> None:
     finally:
         retriever.terminate()
         retriever.wait()
+        folder.cleanup()
 
 
 if __name__ == "__main__":

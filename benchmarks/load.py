@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -97,7 +97,9 @@ class Load:
 
         return await self._measure(lambda http, end: [arrivals(http, end)], seconds)
 
-    async def _measure(self, start, seconds: float) -> Slot:  # type: ignore[no-untyped-def]
+    async def _measure(
+        self, start: Callable[[aiohttp.ClientSession, float], Sequence[Awaitable[None]]], seconds: float
+    ) -> Slot:
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=300)) as http:
             cpu, _ = self.target.usage()

@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from retriever_server.encoder_spec import EncoderSpec
 from retriever_server.errors import EncoderError
 from retriever_server.precision import Dtype, encoder_dtype
+from retriever_server.pretrained import load_pretrained
 from retriever_server.settings import Pooling
 
 # Tokenizers read a whole text before they cut it. English has about 5 characters a token, so this keeps
@@ -157,21 +158,10 @@ def _pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.T
 
 
 def _load(directory: Path, device: str, dtype: torch.dtype) -> tuple[Any, Any]:
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        model, info = transformers.AutoModel.from_pretrained(
-            directory, local_files_only=True, dtype=dtype, output_loading_info=True
-        )
-        model = model.to(device).eval()
-    # transformers, safetensors and tokenizers each raise kinds of their own for damaged files.
-    except Exception as error:
-        raise EncoderError(
-            f"the encoder in {directory} cannot be loaded on {device} ({type(error).__name__}: {error}); "
-            "check that the directory is complete and --device exists."
-        ) from error
-    missing = [key for key in info["missing_keys"] if not key.startswith("pooler.")]
+    loaded = load_pretrained(
+        transformers.AutoModel, directory, device=device, dtype=dtype, role="encoder", option="--encoder"
+    )
+    missing = [key for key in loaded.missing if not key.startswith("pooler.")]
     if missing:
         raise EncoderError(f"the weights in {directory} lack {missing[0]!r}: not those of its config.json.")
-    return tokenizer, model
+    return loaded.tokenizer, loaded.model

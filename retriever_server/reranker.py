@@ -11,6 +11,7 @@ from retriever_server.encoder import TORCH_DTYPES
 from retriever_server.encoder_spec import locate_encoder
 from retriever_server.errors import EncoderError
 from retriever_server.precision import Dtype, encoder_dtype
+from retriever_server.pretrained import load_pretrained
 
 _BATCH = 32
 _MAX_TOKENS = 512
@@ -54,22 +55,10 @@ class Reranker:
 
 
 def _load(directory: Path, device: str, dtype: torch.dtype) -> tuple[Any, Any]:
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
-            directory, local_files_only=True, dtype=dtype, output_loading_info=True
-        )
-        model = model.to(device).eval()
-    # transformers, safetensors and tokenizers each raise kinds of their own for damaged files.
-    except Exception as error:
+    auto_class = transformers.AutoModelForSequenceClassification
+    loaded = load_pretrained(auto_class, directory, device=device, dtype=dtype, role="reranker", option="--reranker")
+    if loaded.missing:
         raise EncoderError(
-            f"the reranker in {directory} cannot be loaded on {device} ({type(error).__name__}: {error}); "
-            "check --reranker and --device."
-        ) from error
-    if info["missing_keys"]:
-        raise EncoderError(
-            f"the weights in {directory} lack {sorted(info['missing_keys'])[0]!r}: no cross-encoder; check --reranker."
+            f"the weights in {directory} lack {loaded.missing[0]!r}: no cross-encoder; check --reranker."
         )
-    return tokenizer, model
+    return loaded.tokenizer, loaded.model

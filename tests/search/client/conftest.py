@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+# The tests of this folder share modules.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from hand_clock import Clock
 
 from verl_llds.search.client import SearchClient, backoff, endpoint
 from verl_llds.search.settings import SearchConfig
@@ -193,3 +200,8 @@ def ask(server: Server, make_client: Callable[..., SearchClient]) -> Callable[..
         return await make_client(server, **settings).search("who")
 
     return search
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()

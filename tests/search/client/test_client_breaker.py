@@ -5,24 +5,13 @@ from __future__ import annotations
 import math
 
 import pytest
+from hand_clock import Clock
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from verl_llds.search.client.breaker import Breaker, BreakerState, Permit
 
 MAX_FAILURES, FIRST_PAUSE_S, MAX_PAUSE_S = 3, 1.0, 5.0
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -5,24 +5,13 @@ from __future__ import annotations
 import math
 
 import pytest
+from hand_clock import Clock
 
 from verl_llds.search.client.attempt import AttemptError, Trouble
 from verl_llds.search.client.endpoint import Endpoint
 
 NEVER = -math.inf
 """End of a backoff that is over."""
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
