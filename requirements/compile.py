@@ -65,6 +65,7 @@ def wanted(name: str) -> list[str]:
         + extras["retriever"]
         + extras["serve"]
         + extras["eval"]
+        + extras["docs"]
         + extras["dev"],
         "gpu": project["dependencies"] + extras["gpu"] + extras["eval"],
     }[name]

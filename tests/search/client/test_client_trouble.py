@@ -53,7 +53,17 @@ async def test_a_server_that_is_busy_for_ever_is_given_up_on(server, ask, header
     with pytest.raises(RetrievalError, match=r"search\.max_wait_s=0\.5 is over.*HTTP 503.*max_concurrency") as refused:
         await ask(max_attempts=1, max_wait_s=0.5)
     assert 0.4 < time.monotonic() - started < 0.5 + SLACK_S
-    assert refused.value.attempts == len(server.bodies) < 60
+    # The last request may be cut off before the server has read it.
+    assert len(server.bodies) <= refused.value.attempts <= len(server.bodies) + 1 < 60
+
+
+async def test_a_last_request_cut_short_does_not_hide_what_the_server_said(server, ask) -> None:
+    server.script = [503, server.hang]
+    with pytest.raises(
+        RetrievalError, match=r"search\.max_wait_s=0\.5 is over.*HTTP 503.*then no complete answer.*max_concurrency"
+    ) as refused:
+        await ask(max_attempts=1, max_wait_s=0.5)
+    assert refused.value.attempts == 2
 
 
 async def test_retry_after_in_seconds_is_waited_for(server, ask) -> None:

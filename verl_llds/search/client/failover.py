@@ -91,8 +91,7 @@ class Retrievers:
             await asyncio.wait({self._probe_ended}, timeout=None if wait_s == math.inf else wait_s)
 
     async def _request(self, endpoint: Endpoint, permit: Permit, query: str, tries: Tries) -> tuple[Document, ...]:
-        timeout_s = min(self._settings.timeout_s, tries.left_s)
-        tries.begin(endpoint.url)
+        timeout_s = tries.begin(endpoint.url)
         try:
             documents = await attempt(
                 self._http, endpoint.url, query=query, topk=self._settings.topk, timeout_s=timeout_s

@@ -47,6 +47,7 @@ class Tries:
     last: AttemptError | None = None
     """What went wrong last."""
     _num_counted: int = 0
+    _cut_short: bool = False
     _details: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -54,13 +55,20 @@ class Tries:
         """Seconds left."""
         return self.deadline - time.monotonic()
 
-    def begin(self, url: str) -> None:
-        """Note a request that goes out."""
+    def begin(self, url: str) -> float:
+        """Note a request that goes out and return the seconds it may take."""
         self.num_attempts += 1
-        self._details[url] = "no answer yet"
+        self._details.setdefault(url, "no answer yet")
+        left_s = self.left_s
+        self._cut_short = left_s < self.settings.timeout_s
+        return min(self.settings.timeout_s, left_s)
 
     def fail(self, url: str, error: AttemptError) -> None:
         """Note what became of it."""
+        if self._cut_short and error.trouble is Trouble.TIMEOUT and self.last is not None:
+            # The query ran out of time, which is no count against the server: what it did before says more.
+            self._details[url] += f"; then {error.detail}, all that was left"
+            return
         self.last = error
         self._details[url] = error.detail
         self._num_counted += error.trouble in _COUNTED
