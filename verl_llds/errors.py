@@ -34,3 +34,7 @@ class RetrievalError(ToolError, ConnectionError):
 
 class CollapseError(LLDSError, RuntimeError):
     """The collapse detector reached a phase at which the run was to stop."""
+
+
+class RunFolderError(LLDSError, ValueError):
+    """A run's folder, or a file in it, cannot be read or is not what it should be."""

@@ -1,0 +1,1 @@
+"""Token-level trajectories of a run: what the trainer writes for the viewer, and its reader."""
