@@ -1,0 +1,177 @@
+"""What a run left behind: its metrics, verl's dumps and the token-level trajectories, found in its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from verl_llds.errors import RunFolderError
+from verl_llds.report.events import read_events
+from verl_llds.report.metrics_log import MetricsLog, read_lines
+from verl_llds.trajectories.reader import list_steps
+
+_MAX_DEPTH = 6
+_PASSED_OVER = re.compile(r"global_step_\d+|\..*|wandb|__pycache__")
+"""Folders that hold no logs, and may hold very many files."""
+
+_DUMP = re.compile(r"(\d+)\.jsonl")
+_PIECE = re.compile(r"(\.start\d+)?\.jsonl(\.\d+)?$")
+"""``metrics.jsonl``, and earlier starts of its run: ``metrics.start1.jsonl``, or ``metrics.jsonl.1`` once rotated."""
+
+_EVENTS = "events.out.tfevents."
+
+_WHERE = (
+    "give the folder or the JSONL file of verl's file logger, which trainer.logger='[console,file]' turns on: "
+    "VERL_FILE_LOGGER_PATH, or <project_name>/<experiment_name>.jsonl in the folder the run was started in"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One run."""
+
+    name: str
+    """For legends: the name of its folder or file."""
+    folder: Path
+    """Where it lies."""
+    metrics: dict[int, dict[str, float]]
+    """Values by name of each step, ascending; NaN where one was not finite."""
+    rollouts: dict[int, Path] = field(default_factory=dict)
+    """verl's rollout dumps (``trainer.rollout_data_dir``) by step."""
+    validations: dict[int, Path] = field(default_factory=dict)
+    """verl's validation dumps (``trainer.validation_data_dir``) by step."""
+    trajectories: Path | None = None
+    """The folder of token-level trajectories, see `verl_llds.trajectories.reader`."""
+    num_broken: int = 0
+    """Lines of the metrics that could not be read and were passed over."""
+
+    def series(self, metric: str) -> tuple[list[int], list[float]]:
+        """Return the steps that have a metric, and its values."""
+        found = [(step, values[metric]) for step, values in self.metrics.items() if metric in values]
+        return [step for step, _ in found], [value for _, value in found]
+
+
+@dataclass(kw_only=True)
+class _Found:
+    """Files of a folder by what they are."""
+
+    logs: list[Path] = field(default_factory=list)
+    events: list[Path] = field(default_factory=list)
+    rollouts: dict[int, Path] = field(default_factory=dict)
+    validations: dict[int, Path] = field(default_factory=dict)
+    trajectories: list[Path] = field(default_factory=list)
+
+
+def read_run(path: Path) -> Run:
+    """Return what a run left behind.
+
+    Args:
+        path: its folder, which holds one run; or the file of its metrics alone.
+
+    Raises:
+        RunFolderError: there is nothing there, or no metrics, or those of several runs.
+    """
+    found = _look(path)
+    log = _metrics(path, found)
+    if len(found.trajectories) > 1:
+        raise RunFolderError(
+            f"{path} holds the trajectories of several runs, {_listed(found.trajectories)}: give the folder of one"
+        )
+    return Run(
+        name=path.resolve().name.removesuffix(".jsonl"),
+        folder=path,
+        metrics=log.steps,
+        rollouts=dict(sorted(found.rollouts.items())),
+        validations=dict(sorted(found.validations.items())),
+        trajectories=found.trajectories[0] if found.trajectories else None,
+        num_broken=log.num_broken,
+    )
+
+
+def find_log(path: Path) -> list[Path]:
+    """Return the JSONL files of a run's metrics, one for each start of the run; the last one is written to.
+
+    Raises:
+        RunFolderError: there is nothing there, or the metrics of several runs; an empty list if there are none yet.
+    """
+    return _pieces(path, _look(path).logs)
+
+
+def _look(path: Path) -> _Found:
+    if path.is_file():
+        is_events = path.name.startswith(_EVENTS)
+        return _Found(events=[path]) if is_events else _Found(logs=[path])
+    if not path.is_dir():
+        raise RunFolderError(f"there is no {path}: {_WHERE}")
+    found = _Found()
+    for folder, names in _folders(path):
+        if list_steps(folder):
+            found.trajectories.append(folder)
+        for name in names:
+            _sort_in(folder / name, found)
+    return found
+
+
+def _folders(path: Path) -> Iterator[tuple[Path, list[str]]]:
+    for folder, inner, names in os.walk(path):
+        depth = len(Path(folder).relative_to(path).parts)
+        inner[:] = sorted(name for name in inner if depth < _MAX_DEPTH and not _PASSED_OVER.fullmatch(name))
+        yield Path(folder), sorted(names)
+
+
+def _sort_in(path: Path, found: _Found) -> None:
+    if path.name.startswith(_EVENTS):
+        found.events.append(path)
+    elif _PIECE.search(path.name):
+        first = _first_line(path)
+        dump = _DUMP.fullmatch(path.name)
+        if dump and "output" in first:
+            kind = found.validations if "reward" in first else found.rollouts
+            kind[int(dump[1])] = path
+        elif "step" in first and "data" in first:
+            found.logs.append(path)
+
+
+def _first_line(path: Path) -> dict[str, Any]:
+    """Return the first object of a JSONL file; an empty one if it has none."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        try:
+            row = json.loads(next(lines, ""))
+        except ValueError:
+            return {}
+    return row if isinstance(row, dict) else {}
+
+
+def _metrics(path: Path, found: _Found) -> MetricsLog:
+    if found.logs:
+        log = read_lines(_pieces(path, found.logs))
+    else:
+        folders = sorted({file.parent for file in found.events})
+        if len(folders) > 1:
+            raise RunFolderError(f"{path} holds several runs, {_listed(folders)}: give one of them")
+        log = read_events(found.events) if found.events else MetricsLog()
+    if not log.steps:
+        raise RunFolderError(f"{path} holds no metrics of a run: {_WHERE}")
+    return log
+
+
+def _pieces(path: Path, logs: list[Path]) -> list[Path]:
+    """Return the files of one run in the order they were written.
+
+    Raises:
+        RunFolderError: they are of several runs.
+    """
+    runs = {log.parent / _PIECE.sub("", log.name) for log in logs}
+    if len(runs) > 1:
+        raise RunFolderError(f"{path} holds the metrics of several runs, {_listed(sorted(runs))}: give one of them")
+    return sorted(logs, key=lambda log: (log.stat().st_mtime_ns, log.name))
+
+
+def _listed(paths: list[Path]) -> str:
+    shown = ", ".join(str(path) for path in paths[:4])
+    return f"{shown} and {len(paths) - 4} more" if len(paths) > 4 else shown
