@@ -38,3 +38,19 @@ class CollapseError(LLDSError, RuntimeError):
 
 class RunFolderError(LLDSError, ValueError):
     """A run's folder, or a file in it, cannot be read or is not what it should be."""
+
+
+class EvaluationError(LLDSError, RuntimeError):
+    """An evaluation cannot begin, or cannot go on: questions, model, retriever or folder do not fit together."""
+
+
+class ExportError(LLDSError, RuntimeError):
+    """A checkpoint cannot be turned into a model folder."""
+
+
+class DataError(LLDSError, ValueError):
+    """Questions or passages are not what they must be; the message names file and line, or row."""
+
+
+class HubError(LLDSError, ConnectionError):
+    """The hub could not be reached, or does not have what was asked for."""

@@ -20,6 +20,7 @@ from verl_llds.search.client import SearchClient
 from verl_llds.search.engine import VerlEngine
 from verl_llds.search.environment import Environment, make_environment
 from verl_llds.search.episode import run_episode
+from verl_llds.search.facts import row_targets, trajectory_facts
 from verl_llds.search.scoring import score_trajectory
 from verl_llds.search.settings import OnFailure, SearchConfig
 from verl_llds.search.trajectory import EpisodeStatus, Trajectory
@@ -84,7 +85,7 @@ class SearchAgentLoop(AgentLoopBase):  # type: ignore[misc]
         protocol = self.environment.protocol
         engine = VerlEngine(self.server_manager, self.rollout_config.name, sampling_params, protocol.stop_strings, step)
         try:
-            messages, targets = protocol.messages(kwargs["raw_prompt"]), _targets(kwargs)
+            messages, targets = protocol.messages(kwargs["raw_prompt"]), row_targets(kwargs)
             prompt_ids = await self.ct_build_initial_tokens(messages, tools=protocol.schemas)
         except Exception as error:
             # Raised, it would be padding in a synchronous run, and another try without end in an asynchronous one.
@@ -139,27 +140,6 @@ class SearchAgentLoop(AgentLoopBase):  # type: ignore[misc]
 
     def _has_own_reward(self) -> bool:
         return bool(self.config.reward.custom_reward_function.get("path"))
-
-
-def _targets(row: dict[str, Any]) -> list[str]:
-    """Return the accepted answers of a row: one, or several."""
-    targets = row["reward_model"]["ground_truth"]["target"]
-    return [targets] if isinstance(targets, str) else list(targets)
-
-
-def trajectory_facts(trajectory: Trajectory) -> dict[str, Any]:
-    """Return what metrics and dumps say of a trajectory, as plain values."""
-    num_policy = sum(trajectory.response_mask)
-    return {
-        "status": trajectory.status.value,
-        "error": trajectory.error,
-        "num_searches": trajectory.num_searches,
-        "first_documents": trajectory.first_documents,
-        "num_policy": num_policy,
-        "num_observation": len(trajectory.response_mask) - num_policy,
-        "num_answer": sum(trajectory.answer_mask),
-        "turns": [turn.summary() for turn in trajectory.turns],
-    }
 
 
 def _reward_facts(trajectory: Trajectory, score: Score, row: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Stand-alone evaluation: the episode of training, without trainer, critic or Ray."""
