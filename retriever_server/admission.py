@@ -78,9 +78,10 @@ class Admission:
 
     def take(self) -> list[Job]:
         """The next batch; empty if nothing waits."""
-        batch = self._queue.take(max_jobs=self._settings.max_batch, max_tokens=self._settings.max_batch_tokens)
+        now = asyncio.get_running_loop().time()
+        settings = self._settings
+        batch = self._queue.take(max_jobs=settings.max_batch, max_tokens=settings.max_batch_tokens, now=now)
         if batch:
-            now = asyncio.get_running_loop().time()
             for job in batch:
                 self._metrics.queue_seconds.observe(now - job.queued_at)
             self._num_taken += len(batch)
