@@ -160,6 +160,8 @@ class Batcher:
             self._admission.settle(batch, answers, started)
         finally:
             self._slots.release()
+            # What waited for this batch to be over may be taken now.
+            self._work.set()
 
     def _failed(self, batch: list[Job], error: Exception) -> None:
         if isinstance(error, BusyError):

@@ -7,8 +7,8 @@ from retriever_server.jobs import Job, Phase, Ticket
 
 # Queries a request may put into a batch before the next request gets its turn; one that brings no more is small.
 _TURN = 16
-# While small requests come, a batch of large ones holds the engine for a few queries only. Their share of its time
-# is at least a third of the small ones', so that a crowd of these does not starve them.
+# While small requests come, a batch of large ones holds the engine for a few queries only, and the next one waits
+# for it. Their share of the queries is at least a third, so that a crowd of small ones does not starve them.
 _MIN_LARGE = 8
 _LARGE_SHARE = 2
 # How long after the last small request another one is expected.
@@ -24,6 +24,7 @@ class TurnQueue:
         self._small_is_next = True
         self._small_until = -math.inf
         self._num_large = _MIN_LARGE
+        self._last_large: list[Job] = []
         self.num_jobs = 0
         """Jobs that wait, each counted once."""
         self.num_tokens = 0
@@ -51,9 +52,10 @@ class TurnQueue:
         return dropped
 
     def take(self, *, max_jobs: int, max_tokens: int, now: float) -> list[Job]:
-        """The next batch, shortest first; at least one job if there is any.
+        """The next batch, shortest first.
 
-        It is of small requests or of large ones, by turns where both wait.
+        It is of small requests or of large ones, by turns where both wait. It is empty if nothing waits, or if
+        small requests are expected and the last batch of large ones is not over.
 
         Args:
             max_jobs: Most jobs of a batch.
@@ -61,15 +63,28 @@ class TurnQueue:
             now: The time in seconds, of any clock that never goes back.
         """
         for small in (self._small_is_next, not self._small_is_next):
-            limit = max_jobs if small or now > self._small_until else min(max_jobs, self._num_large)
-            batch = self._fill(self._small if small else self._large, limit, max_tokens)
+            batch = (
+                self._take_small(max_jobs, max_tokens, now) if small else self._take_large(max_jobs, max_tokens, now)
+            )
             if batch:
                 self._small_is_next = not small
-                if small:
-                    self._small_until = now + _EXPECTED_S
-                    self._num_large = max(_MIN_LARGE, len(batch) // _LARGE_SHARE)
                 return sorted(batch, key=lambda job: job.num_tokens)
         return []
+
+    def _take_small(self, max_jobs: int, max_tokens: int, now: float) -> list[Job]:
+        batch = self._fill(self._small, max_jobs, max_tokens)
+        if batch:
+            self._small_until = now + _EXPECTED_S
+            self._num_large = max(_MIN_LARGE, len(batch) // _LARGE_SHARE)
+        return batch
+
+    def _take_large(self, max_jobs: int, max_tokens: int, now: float) -> list[Job]:
+        if now <= self._small_until:
+            if any(job.phase is not Phase.OVER for job in self._last_large):
+                return []
+            max_jobs = min(max_jobs, self._num_large)
+        self._last_large = self._fill(self._large, max_jobs, max_tokens)
+        return self._last_large
 
     def _fill(self, tickets: "OrderedDict[Ticket, None]", max_jobs: int, max_tokens: int) -> list[Job]:
         batch: list[Job] = []

@@ -38,7 +38,11 @@ def ticket_of(name: str, count: int, queue: TurnQueue) -> Ticket:
 
 
 def take(queue: TurnQueue, now: float = 0.0, max_jobs: int = 64) -> list[str]:
-    return [job.key.text for job in queue.take(max_jobs=max_jobs, max_tokens=10_000, now=now)]
+    """Take a batch that is over at once."""
+    batch = queue.take(max_jobs=max_jobs, max_tokens=10_000, now=now)
+    for job in batch:
+        job.phase = Phase.OVER
+    return [job.key.text for job in batch]
 
 
 def test_alone_a_large_request_fills_its_batches() -> None:
@@ -56,6 +60,21 @@ def test_small_and_large_requests_go_by_turns() -> None:
     assert take(queue) == [f"large{number}" for number in range(8)]
     ticket_of("three", 1, queue)
     assert take(queue) == ["three0"]
+    assert len(take(queue)) == 8
+
+
+def test_while_small_ones_come_one_batch_of_large_ones_is_with_the_engine() -> None:
+    queue = TurnQueue()
+    ticket_of("one", 1, queue)
+    take(queue)
+    ticket_of("large", LARGE, queue)
+    held = queue.take(max_jobs=64, max_tokens=10_000, now=0.0)
+    assert len(held) == 8
+    assert take(queue) == []
+    ticket_of("two", 1, queue)
+    assert take(queue) == ["two0"]
+    for job in held:
+        job.phase = Phase.OVER
     assert len(take(queue)) == 8
 
 
