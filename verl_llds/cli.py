@@ -11,6 +11,8 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
+from verl_llds.data import command as data_command
+
 _INTERRUPTED = 130
 
 
@@ -49,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="a Hydra override, such as algorithm=grpo_llds")
     check.set_defaults(run=_check)
+    data_command.add_parser(commands)
     return parser
 
 
