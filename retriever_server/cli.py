@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from retriever_server.cli_serve import add_front, add_serve, run_front, run_serve
+from retriever_server.cli_serve import add_front, add_serve, add_web, run_front, run_serve, run_web
 from retriever_server.errors import RetrieverError
 from retriever_server.manifest import Manifest
 from retriever_server.precision import Dtype
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _verify(arguments["index"])
         if command == "index":
             return _index(BuildSettings(**arguments))
-        (run_serve if command == "serve" else run_front)(arguments)
+        {"serve": run_serve, "front": run_front, "web": run_web}[command](arguments)
         return 0
     except RetrieverError as error:
         return _fail(str(error))
@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--index", type=Path, required=True, help="directory made by `retriever-server index`")
     serve = add_serve(commands)
     add_front(commands)
+    add_web(commands)
     for command in (index, serve):
         command.add_argument("--device", default="cpu", help="torch device, or several: cuda:0,cuda:1")
         command.add_argument(

@@ -1,6 +1,7 @@
-"""The options of ``retriever-server serve`` and ``front``."""
+"""The options of ``retriever-server serve``, ``front`` and ``web``."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from retriever_server.auth import read_token
 from retriever_server.front_settings import FrontSettings
 from retriever_server.settings import ServeSettings
 from retriever_server.shard import Shard
+from retriever_server.web_provider import APIS, Provider
+from retriever_server.web_settings import WebSettings
 from retriever_server.worker_metrics import shared_metrics
 
 Commands = Any
@@ -43,6 +46,35 @@ def add_front(commands: Commands) -> None:
     )
     parser.add_argument("--shard-token-file", type=Path, help="what the shards' servers ask for")
     _add_service(parser)
+
+
+def add_web(commands: Commands) -> None:
+    """Add ``web``."""
+    parser = commands.add_parser(
+        "web",
+        help="ask a web search provider instead of an index",
+        description="The key is read from " + ", ".join(f"{api.key_variable}" for api in APIS.values()) + ".",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    names = "{" + ",".join(provider.value for provider in Provider) + "}"
+    parser.add_argument("--provider", type=Provider, required=True, metavar=names, help="who is asked")
+    parser.add_argument("--url", help="a gateway of your own instead of the provider's public address")
+    parser.add_argument("--cache-file", type=Path, help="SQLite file that keeps every answer")
+    parser.add_argument("--concurrency", type=int, default=8, help="requests to the provider at a time")
+    parser.add_argument("--timeout-s", type=float, default=10.0, help="longest time of a request to the provider")
+    _add_service(parser)
+    parser.set_defaults(max_topk=20)
+
+
+def run_web(arguments: dict[str, Any]) -> None:
+    """Run ``web``."""
+    token = read_token(arguments.pop("token_file"))
+    key = os.environ.get(APIS[arguments["provider"]].key_variable, "").strip()
+    settings = WebSettings(token=token, key=key, **arguments)
+    with shared_metrics(settings.workers):
+        from retriever_server.web import serve_web
+
+        serve_web(settings)
 
 
 def run_serve(arguments: dict[str, Any]) -> None:

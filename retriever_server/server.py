@@ -73,7 +73,9 @@ def serve_service(service: Service, settings: ServiceSettings) -> None:
     def announce() -> None:
         if settings.ready_file is not None:
             write_json(settings.ready_file, {"url": url, "pid": os.getpid()})
-        print(f"serving {service.info().count} passages on {url}", flush=True)
+        info = service.info()
+        what = f"{info.count} passages" if info.count else info.index_type
+        print(f"serving {what} on {url}", flush=True)
 
     with contextlib.closing(listener), _only_while_serving(settings):
         if settings.workers == 1:
