@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl_llds.checks import cautions, check_config, check_experts, check_search
 from verl_llds.diagnostics.settings import DiagnosticsConfig
 from verl_llds.errors import LLDSError
+from verl_llds.hydra_errors import explain
 
 
 def compose_run(overrides: Sequence[str]) -> DictConfig:
@@ -91,4 +92,4 @@ def reason(error: BaseException) -> str:
         if isinstance(cause, LLDSError):
             return str(cause)
         cause = cause.__cause__
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return explain(error) or " ".join(f"{type(error).__name__}: {error}".split())
