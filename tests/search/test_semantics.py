@@ -226,9 +226,10 @@ def test_18_search_r1_loses_the_closing_tag_of_a_cut_observation(play) -> None:
         assert played.trajectory.turns[0].num_observation_tokens == 40
 
 
-def test_19_an_empty_query_is_searched_for(play) -> None:
-    """A failure changes training: Search-R1 sends the query as it is, and so does this."""
-    played = play(["<search></search>", ANSWER])
+@pytest.mark.parametrize("query", ["", " ", " \n\t "])
+def test_19_an_empty_query_is_searched_for(play, query: str) -> None:
+    """A failure changes training: Search-R1 sends the query stripped and otherwise as it is, and so does this."""
+    played = play([f"<search>{query}</search>", ANSWER])
     assert played.searcher.queries == [""]
     assert played.trajectory.status is EpisodeStatus.ANSWERED
 
@@ -246,3 +247,12 @@ def test_19_an_empty_query_is_searched_for(play) -> None:
 def test_20_nested_repeated_and_misplaced_tags(play, turn: str, query: str) -> None:
     """A failure changes training: the first complete pair of tags decides, wherever it stands."""
     assert play([turn, ANSWER]).searcher.queries == [query]
+
+
+def test_21_half_a_surrogate_pair_ends_no_run(play) -> None:
+    """A failure ends a run: neither a tokenizer nor verl's dumps take what JSON lets a retriever send."""
+    played = play([SEARCH, ANSWER], [[Document("7", "Paris\nThe \ud800 capital.")]])
+    assert "The ? capital." in played.observations[0]
+    assert played.trajectory.status is EpisodeStatus.ANSWERED
+    for error in (ToolError("no \udcff"), ValueError("no \udcff")):
+        assert play([SEARCH], [error]).trajectory.error.endswith("no ?")

@@ -166,6 +166,13 @@ def test_any_query_comes_through(query: str, junk: str) -> None:
     assert (action.kind, action.content) == (ActionKind.CALL, query.strip())
 
 
+def test_half_a_surrogate_pair_in_a_query_does_not_end_the_run(protocol: ToolCallProtocol) -> None:
+    """JSON has a way to write it; a dump, which is UTF-8, has none."""
+    call = r'<tool_call>{"name": "search", "arguments": {"query": "a \ud800 b \ud83d\ude00"}}</tool_call>'
+    action = protocol.parse(call)
+    assert (action.kind, action.content) == (ActionKind.CALL, "a ? b \U0001f600")
+
+
 def test_search_r1_s_instructions_are_replaced_and_other_prompts_left(protocol: ToolCallProtocol) -> None:
     question = "who wrote {it}?"
     original = {"role": "user", "content": search_r1.PROMPT_TEMPLATE.format(question=question)}

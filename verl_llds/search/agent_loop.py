@@ -17,6 +17,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetr
 from verl_llds.reward.score import Score
 from verl_llds.reward.sources import canonical_source
 from verl_llds.search.client import SearchClient
+from verl_llds.search.encodable import encodable
 from verl_llds.search.engine import VerlEngine
 from verl_llds.search.environment import Environment, make_environment
 from verl_llds.search.episode import run_episode
@@ -106,7 +107,7 @@ class SearchAgentLoop(AgentLoopBase):  # type: ignore[misc]
             # verl's tensors need one token of a prompt.
             prompt_ids=[self.tokenizer.pad_token_id],
             status=EpisodeStatus.ERRORED,
-            error=f"the row cannot be played: {type(error).__name__}: {error}",
+            error=encodable(f"the row cannot be played: {type(error).__name__}: {error}"),
         )
 
     def _output(

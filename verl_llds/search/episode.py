@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from verl_llds.errors import RetrievalError, ToolError
+from verl_llds.search.encodable import encodable
 from verl_llds.search.environment import Environment
 from verl_llds.search.protocol import ANSWER_OPEN, Action, ActionKind
 from verl_llds.search.tokens import (
@@ -69,11 +70,11 @@ async def run_episode(
     except ToolError as error:
         is_search = isinstance(error, RetrievalError)
         trajectory.status = EpisodeStatus.RETRIEVAL_FAILED if is_search else EpisodeStatus.TOOL_FAILED
-        trajectory.error = str(error)
+        trajectory.error = encodable(str(error))
     except Exception as error:
         logger.exception("an episode ended with an error")
         trajectory.status = EpisodeStatus.ERRORED
-        trajectory.error = f"{type(error).__name__}: {error}"
+        trajectory.error = encodable(f"{type(error).__name__}: {error}")
     return trajectory
 
 

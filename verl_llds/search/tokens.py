@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from verl_llds.search.encodable import encodable
 from verl_llds.search.protocol import Frame
 
 
@@ -102,7 +103,7 @@ def encode_observation(
     # No id holds more characters than the longest token; a megabyte of text need not be encoded to be cut.
     room = limit * _longest_token(tokenizer)
     is_cut = len(body) > room
-    body = _control_texts(tokenizer).sub(" ", body[:room]).strip()
+    body = _control_texts(tokenizer).sub(" ", encodable(body[:room])).strip()
     ids = tokenizer.encode(f"{frame.head}{body}{frame.tail}", add_special_tokens=False)
     if len(ids) <= limit:
         return Observation(ids, is_cut)

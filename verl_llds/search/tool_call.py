@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from verl_llds.errors import ConfigError
+from verl_llds.search.encodable import encodable
 from verl_llds.search.protocol import Action, ActionKind, Frame
 from verl_llds.search.search_r1 import PROMPT_TEMPLATE as SEARCH_R1_TEMPLATE
 from verl_llds.search.tools import Tool, find_tool
@@ -106,7 +107,7 @@ class ToolCallProtocol:
             return Action(kind=ActionKind.INVALID, end=end)
         if tool is None or not isinstance(content, str):
             return Action(kind=ActionKind.INVALID, end=end)
-        return Action(kind=ActionKind.CALL, content=content.strip(), tool=tool.name, end=end)
+        return Action(kind=ActionKind.CALL, content=encodable(content).strip(), tool=tool.name, end=end)
 
     def result_frame(self, turn: str) -> Frame:
         """Return the template's turn of a tool, up to where the policy speaks again."""

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from verl_llds.search.documents import Document
+from verl_llds.search.encodable import encodable
 
 ANSWER_FORMAT = '{"result": [[{"document": {"id": ..., "contents": ...}, "score": ...}]]}'
 """What a retriever answers to one query."""
@@ -23,7 +24,7 @@ class BadAnswerError(ValueError):
 
 def request_body(query: str, topk: int) -> dict[str, object]:
     """Return the JSON value that asks for the passages of one query."""
-    return {"queries": [_encodable(query)], "topk": topk, "return_scores": True}
+    return {"queries": [encodable(query)], "topk": topk, "return_scores": True}
 
 
 def read_documents(body: bytes, topk: int) -> tuple[Document, ...]:
@@ -57,9 +58,4 @@ def _document(hit: Any) -> Document:
     if not isinstance(contents, str):
         # Made a string, a missing text would be read as a passage that says "None".
         raise TypeError("the contents of a document are no text")
-    return Document(id="" if document_id is None else _encodable(str(document_id)), contents=_encodable(contents))
-
-
-def _encodable(text: str) -> str:
-    # Half a surrogate pair passes through JSON, but no tokenizer and not every JSON parser takes it.
-    return text.encode(errors="replace").decode()
+    return Document(id="" if document_id is None else encodable(str(document_id)), contents=encodable(contents))
