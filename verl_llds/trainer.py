@@ -32,6 +32,7 @@ from verl_llds.errors import CollapseError, RolloutError
 from verl_llds.loss.micro_batch import TALLY_KEY, VALID_SEARCHES_KEY
 from verl_llds.search.failures import has_failed
 from verl_llds.search.step import StepRollouts, check_evaluation
+from verl_llds.trajectories.step import StepTrajectories
 from verl_llds.worker import LLDSActorRolloutRefWorker, LLDSDetachActorWorker
 
 MODE_PREFIX = "llds_"
@@ -60,7 +61,9 @@ class LLDSTrainerMixin:
         if config.get("search") is not None:
             check_retriever(self.search)
         self.rollouts = StepRollouts(self.search)
-        self.diagnostics = StepDiagnostics(DiagnosticsConfig.from_mapping(config.get("diagnostics")))
+        settings = DiagnosticsConfig.from_mapping(config.get("diagnostics"))
+        self.diagnostics = StepDiagnostics(settings)
+        self.trajectories = StepTrajectories(settings.trajectories, settings.correct_reward)
         self._stop_reason = ""
         # verl compares the mode with its own names to choose its behaviour.
         with open_dict(config):
@@ -108,7 +111,17 @@ class LLDSTrainerMixin:
             with marked_timer("llds_diagnostics", timing_raw):
                 report = self.diagnostics.measure(self, batch, metrics, reward)
             self._act_on(report)
+        is_measured = self.diagnostics.settings.is_measured(self.global_steps)
+        self.trajectories.record(self, batch, timing_raw, is_measured=is_measured)
         return batch
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as verl does; whatever the end, the recorded trajectories are written out."""
+        self.trajectories.last_step = self.global_steps
+        try:
+            return super().fit(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            self.trajectories.close()
 
     def _act_on(self, report: PhaseReport) -> None:
         """Say on the console that the phase has changed, and do what the settings want done then."""

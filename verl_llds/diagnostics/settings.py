@@ -11,6 +11,7 @@ from itertools import pairwise
 from verl_llds.diagnostics.signals import Phase
 from verl_llds.errors import ConfigError
 from verl_llds.fields import check_count, default_of, is_number, known_values
+from verl_llds.trajectories.settings import TrajectoriesConfig
 
 _PHASES = "diagnostics.phases"
 _ALARMING = tuple(phase.value for phase in Phase if phase is not Phase.HEALTHY)
@@ -158,6 +159,9 @@ class DiagnosticsConfig:
     phases: PhaseConfig = field(default_factory=PhaseConfig)
     """The detector."""
 
+    trajectories: TrajectoriesConfig = field(default_factory=TrajectoriesConfig)
+    """What is kept token by token, whether the diagnostics are enabled or not."""
+
     def __post_init__(self) -> None:
         """Check every field, and name an action for each phase."""
         if not isinstance(self.enabled, bool):
@@ -175,6 +179,10 @@ class DiagnosticsConfig:
         actions = _checked_actions(self.on_phase)
         object.__setattr__(self, "on_phase", {name: actions.get(name, OnPhase.WARN.value) for name in _ALARMING})
 
+    def is_measured(self, step: int) -> bool:
+        """Return whether all trajectories of a step are measured after its update."""
+        return self.enabled and self.post_update_every > 0 and step % self.post_update_every == 0
+
     def action(self, phase: Phase) -> OnPhase:
         """Return what to do on entering an alarming phase."""
         return OnPhase(self.on_phase[phase.value])
@@ -187,7 +195,9 @@ class DiagnosticsConfig:
             ConfigError: for an unknown key (the known ones are named) or a value out of range.
         """
         known = known_values("diagnostics", cls, values)
-        return cls(**{**known, "phases": PhaseConfig.from_mapping(known.get("phases"))})
+        phases = PhaseConfig.from_mapping(known.get("phases"))
+        trajectories = TrajectoriesConfig.from_mapping(known.get("trajectories"))
+        return cls(**{**known, "phases": phases, "trajectories": trajectories})
 
 
 def _checked_actions(values: object) -> dict[str, str]:

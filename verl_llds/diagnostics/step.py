@@ -5,17 +5,16 @@ What is measured is defined in `collect`, `tally`, `probe` and `phases`; this mo
 
 from __future__ import annotations
 
-import math
 import os
 from typing import Any
 
 import torch
 import transfer_queue as tq
 from tensordict import TensorDict
-from transfer_queue import KVBatchMeta
 from verl.workers.utils.padding import response_from_nested
 
 from verl_llds.diagnostics.collect import likelihood_facts
+from verl_llds.diagnostics.forward import compute_log_probs, num_ranks
 from verl_llds.diagnostics.phases import PhaseDetector, PhaseReport
 from verl_llds.diagnostics.probe import FIELDS, ProbeSet
 from verl_llds.diagnostics.settings import DiagnosticsConfig
@@ -49,12 +48,12 @@ class StepDiagnostics:
         """
         step = trainer.global_steps
         metrics.update(_from_sums(metrics))
-        if _is_due(step, self.settings.post_update_every):
+        if self.settings.is_measured(step):
             metrics.update(_post_update(trainer, batch))
         if self.settings.probe_every:
             if not self.probe.is_complete:
                 self._fill_probe(batch)
-            if self.probe.is_complete and (not self.probe.first or _is_due(step, self.settings.probe_every)):
+            if self.probe.is_complete and (not self.probe.first or step % self.settings.probe_every == 0):
                 metrics.update(self.probe.measure(_probe_log_probs(trainer, self.probe)))
         readings = dict(metrics)
         if reward is not None:
@@ -99,10 +98,6 @@ class StepDiagnostics:
         return True
 
 
-def _is_due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
-
-
 def _from_sums(metrics: dict[str, Any]) -> dict[str, float]:
     """Take the workers' sums out of the metrics and return what they mean."""
     sums = {name: metrics.pop(name) for name in list(metrics) if name.startswith(f"{TALLY_PREFIX}/")}
@@ -111,14 +106,7 @@ def _from_sums(metrics: dict[str, Any]) -> dict[str, float]:
 
 def _post_update(trainer: Any, batch: Any) -> dict[str, float]:
     """Return the likelihood of the step's trajectories under the policy that the update left."""
-    temperature = trainer.config.actor_rollout_ref.rollout.temperature
-    meta = KVBatchMeta(
-        partition_id=batch.partition_id,
-        keys=batch.keys,
-        tags=batch.tags,
-        extra_info={"calculate_entropy": False, "compute_loss": False, "temperature": temperature},
-    )
-    trainer.actor_rollout_wg.compute_log_prob(meta)
+    compute_log_probs(trainer, batch.partition_id, batch.keys, batch.tags)
     fields = ["log_probs", "old_log_probs", "advantages", "response_mask", "action_ids"]
     data = _get(batch.keys, batch.partition_id, fields)
     new = response_from_nested(data["log_probs"], data["response_mask"])
@@ -138,31 +126,17 @@ def _probe_log_probs(trainer: Any, probe: ProbeSet) -> list[torch.Tensor]:
 
     The first row is repeated to fill the last rank: ranks take the same number of rows.
     """
-    ranks = _num_ranks(trainer)
-    rows = probe.rows + [probe.rows[0]] * (-len(probe) % ranks)
+    rows = probe.rows + [probe.rows[0]] * (-len(probe) % num_ranks(trainer))
     keys = [f"probe_{index}" for index in range(len(rows))]
     tags = [{"seq_len": len(row["input_ids"])} for row in rows]
     fields = TensorDict({name: _jagged([row[name] for row in rows]) for name in FIELDS}, batch_size=len(rows))
-    meta = tq.kv_batch_put(keys=keys, partition_id=_PARTITION, fields=fields, tags=tags)
-    rollout = trainer.config.actor_rollout_ref.rollout
-    meta.extra_info = {"calculate_entropy": False, "compute_loss": False, "temperature": rollout.temperature}
-    if not rollout.log_prob_use_dynamic_bsz:
-        size = math.gcd(len(rows) // ranks, rollout.log_prob_micro_batch_size_per_gpu)
-        meta.extra_info["micro_batch_size_per_gpu"] = size
+    tq.kv_batch_put(keys=keys, partition_id=_PARTITION, fields=fields, tags=tags)
     try:
-        trainer.actor_rollout_wg.compute_log_prob(meta)
+        compute_log_probs(trainer, _PARTITION, keys, tags)
         data = _get(keys, _PARTITION, ["log_probs", "response_mask"])
     finally:
         tq.kv_clear(keys=keys, partition_id=_PARTITION)
     return list(response_from_nested(data["log_probs"], data["response_mask"]).unbind())[: len(probe)]
-
-
-def _num_ranks(trainer: Any) -> int:
-    """Return the data-parallel size, as verl's own batch balancing finds it."""
-    group = trainer.actor_rollout_wg
-    if "actor" not in group._dispatch_info:
-        group._dispatch_info["actor"] = group._query_dispatch_info("actor")
-    return int(max(group._dispatch_info["actor"])) + 1
 
 
 def _get(keys: list[str], partition: str, fields: list[str]) -> Any:
