@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
+from waiting import SLACK_S, until
 
 from verl_llds.errors import RetrievalError
 from verl_llds.search.client import endpoint, failover
@@ -17,8 +18,6 @@ from verl_llds.search.documents import Document
 from verl_llds.search.tools import SearchResult
 
 DOCUMENTS = (Document("7", "Paris\nCapital"),)
-SLACK_S = 1.0
-"""What a search may take longer than max_wait_s."""
 
 
 @pytest.mark.parametrize("status", [429, 500, 501, 502, 503, 504])
@@ -50,19 +49,19 @@ async def test_a_server_that_is_busy_is_waited_for_beyond_max_attempts(server, a
 async def test_a_server_that_is_busy_for_ever_is_given_up_on(server, ask, headers: dict[str, str]) -> None:
     server.script = [(503, headers)]
     started = time.monotonic()
-    with pytest.raises(RetrievalError, match=r"search\.max_wait_s=0\.5 is over.*HTTP 503.*max_concurrency") as refused:
-        await ask(max_attempts=1, max_wait_s=0.5)
-    assert 0.4 < time.monotonic() - started < 0.5 + SLACK_S
+    with pytest.raises(RetrievalError, match=r"search\.max_wait_s=1 is over.*HTTP 503.*max_concurrency") as refused:
+        await ask(max_attempts=1, max_wait_s=1.0)
+    assert 0.9 < time.monotonic() - started < 1.0 + SLACK_S
     # The last request may be cut off before the server has read it.
-    assert len(server.bodies) <= refused.value.attempts <= len(server.bodies) + 1 < 60
+    assert len(server.bodies) <= refused.value.attempts <= len(server.bodies) + 1 < 120
 
 
 async def test_a_last_request_cut_short_does_not_hide_what_the_server_said(server, ask) -> None:
     server.script = [503, server.hang]
     with pytest.raises(
-        RetrievalError, match=r"search\.max_wait_s=0\.5 is over.*HTTP 503.*then no complete answer.*max_concurrency"
+        RetrievalError, match=r"search\.max_wait_s=1 is over.*HTTP 503.*then no complete answer.*max_concurrency"
     ) as refused:
-        await ask(max_attempts=1, max_wait_s=0.5)
+        await ask(max_attempts=1, max_wait_s=1.0)
     assert refused.value.attempts == 2
 
 
@@ -75,14 +74,14 @@ async def test_retry_after_in_seconds_is_waited_for(server, ask) -> None:
 async def test_retry_after_takes_the_place_of_the_backoff(server, ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failover, "backoff_s", lambda num_rounds, jitter: 20.0)
     server.script = [(503, {"Retry-After": "0.1"}), 200]
-    assert (await asyncio.wait_for(ask(), 5)).attempts == 2
+    assert (await asyncio.wait_for(ask(), 15)).attempts == 2
 
 
 async def test_after_the_last_attempt_nothing_is_waited_for(server, ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failover, "backoff_s", lambda num_rounds, jitter: 20.0)
     server.script = [500]
     with pytest.raises(RetrievalError, match="after 1 attempt"):
-        await asyncio.wait_for(ask(max_attempts=1), 5)
+        await asyncio.wait_for(ask(max_attempts=1), 15)
 
 
 async def test_retry_after_as_a_date_is_waited_for(server, ask) -> None:
@@ -100,9 +99,7 @@ async def test_a_pause_that_one_query_was_told_of_holds_for_all(server, make_cli
     server.script = [(503, {"Retry-After": "0.6"}), 200]
     client = make_client(server)
     first = asyncio.create_task(client.search("first"))
-    while not server.bodies:
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)
+    await until(lambda: server.bodies and client._pool.retrievers._endpoints[0].held_back_by)
     await asyncio.gather(first, *(client.search(str(n)) for n in range(8)))
     assert min(server.times[1:]) - server.times[0] >= 0.6
 
@@ -110,12 +107,12 @@ async def test_a_pause_that_one_query_was_told_of_holds_for_all(server, make_cli
 async def test_a_busy_server_is_not_taken_for_dead(server, ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "_FIRST_PAUSE_S", 20.0)
     server.script = [503] * 7 + [200]
-    assert (await asyncio.wait_for(ask(), 8)).attempts == 8
+    assert (await asyncio.wait_for(ask(), 15)).attempts == 8
 
 
 async def test_a_hanging_server_times_out_and_is_tried_again(server, ask) -> None:
     server.script = [server.hang, 200]
-    assert (await ask(timeout_s=0.2)).attempts == 2
+    assert (await ask(timeout_s=1.0)).attempts == 2
 
 
 def headers_then_nothing(handler: BaseHTTPRequestHandler) -> None:
@@ -154,8 +151,10 @@ def trickle_headers(handler: BaseHTTPRequestHandler) -> None:
 async def test_an_answer_that_does_not_end_times_out(server, ask, slow: Any) -> None:
     server.script = [slow]
     with pytest.raises(RetrievalError, match=r"after 2 attempt\(s\), 2 of them timeouts") as refused:
-        await asyncio.wait_for(ask(timeout_s=0.15, max_attempts=2), 10)
-    assert refused.value.attempts == len(server.bodies) == 2
+        await asyncio.wait_for(ask(timeout_s=0.5, max_attempts=2), 15)
+    assert refused.value.attempts == 2
+    # The server may read the second one only when it has been given up.
+    await until(lambda: len(server.bodies) == 2)
 
 
 async def test_a_timeout_names_the_setting(server, ask) -> None:
@@ -168,9 +167,9 @@ async def test_a_timeout_names_the_setting(server, ask) -> None:
 async def test_max_wait_s_cuts_an_attempt_short(server, ask, slow: Any) -> None:
     server.script = [slow]
     started = time.monotonic()
-    with pytest.raises(RetrievalError, match=r"after 1 attempt\(s\), and search\.max_wait_s=0\.5 is over") as refused:
-        await ask(timeout_s=30, max_wait_s=0.5)
-    assert time.monotonic() - started < 0.5 + SLACK_S
+    with pytest.raises(RetrievalError, match=r"after 1 attempt\(s\), and search\.max_wait_s=1 is over") as refused:
+        await ask(timeout_s=30, max_wait_s=1.0)
+    assert time.monotonic() - started < 1.0 + SLACK_S
     assert refused.value.attempts == 1
 
 
@@ -181,8 +180,8 @@ async def test_a_body_that_cannot_be_sent_does_not_outlast_max_wait_s(server, ma
     server._handler.do_POST = read_nothing
     started = time.monotonic()
     with pytest.raises(RetrievalError, match="max_wait_s"):
-        await make_client(server, timeout_s=30, max_wait_s=0.5).search("x" * 30_000_000)
-    assert time.monotonic() - started < 2 + SLACK_S
+        await make_client(server, timeout_s=30, max_wait_s=1.0).search("x" * 30_000_000)
+    assert time.monotonic() - started < 1.0 + SLACK_S
 
 
 async def test_hung_up_on_it_is_tried_again_beyond_max_attempts(server, ask) -> None:
