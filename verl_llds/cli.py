@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from verl_llds.data import command as data_command
+from verl_llds.preflight import command as preflight_command
+from verl_llds.report import command as report_command
 
 _INTERRUPTED = 130
 
@@ -52,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="a Hydra override, such as algorithm=grpo_llds")
     check.set_defaults(run=_check)
     data_command.add_parser(commands)
+    preflight_command.add_parser(commands)
+    report_command.add_parser(commands)
     return parser
 
 

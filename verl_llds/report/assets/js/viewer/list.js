@@ -1,0 +1,85 @@
+/** A list that builds only the rows in sight. */
+const ROW_HEIGHT = 34;
+const SPARE_ROWS = 8;
+const COLUMNS = [["step", "Step"], ["reward", "Reward"], ["status", "Status"], ["source", "Data set"], ["searches", "Searches"], ["shared", "Shared"], ["question", "Question"]];
+
+function makeList(onopen) {
+  let rows = [], active = 0, sort = { column: "step", descending: false };
+  const space = element("div", { role: "presentation" });
+  const body = element("div", { class: "rows", role: "rowgroup", tabindex: "0", "aria-label": "Trajectories", onscroll: () => requestAnimationFrame(draw), onkeydown: key }, space);
+  const heads = element("div", { class: "row heads", role: "row", "aria-rowindex": "1" }, COLUMNS.map(([name, label]) =>
+    element("div", { role: "columnheader", "data-column": name, "aria-sort": "none" },
+      element("button", { type: "button", onclick: () => sortBy(name), title: name === "shared" ? "Characters that the response shares, from its start, with a sibling of the other outcome" : undefined }, label))));
+  const grid = element("div", { class: "grid", role: "grid", "aria-label": "Trajectories" }, element("div", { role: "rowgroup" }, heads), body);
+  let onsort = () => {};
+
+  function sortBy(column) {
+    sort = { column, descending: sort.column === column ? !sort.descending : ["reward", "shared", "searches"].includes(column) };
+    onsort();
+  }
+
+  function show(next) {
+    const current = rows[active];
+    rows = next;
+    active = Math.max(0, current ? rows.indexOf(current) : 0);
+    space.style.height = `${rows.length * ROW_HEIGHT}px`;
+    grid.setAttribute("aria-rowcount", String(rows.length + 1));
+    for (const head of heads.children) {
+      head.setAttribute("aria-sort", head.dataset.column !== sort.column ? "none" : sort.descending ? "descending" : "ascending");
+    }
+    if (active === 0) body.scrollTop = 0;
+    draw();
+  }
+
+  function draw() {
+    const first = Math.max(0, Math.floor(body.scrollTop / ROW_HEIGHT) - SPARE_ROWS);
+    const last = Math.min(rows.length, Math.ceil((body.scrollTop + body.clientHeight) / ROW_HEIGHT) + SPARE_ROWS);
+    const made = [];
+    for (let place = first; place < last; place++) made.push(makeRow(place));
+    space.replaceChildren(...made);
+    if (rows.length) body.setAttribute("aria-activedescendant", `row-${active}`);
+    else body.removeAttribute("aria-activedescendant");
+  }
+
+  function makeRow(place) {
+    const row = rows[place];
+    const cells = [
+      [String(row.step), "number"],
+      [`${row.correct ? "\u2713" : "\u2717"} ${shown(row.reward, 3)}`, `number ${row.correct ? "right" : "wrong"}`],
+      [row.status.replaceAll("_", " ")], [row.source],
+      [shown(row.searches), "number"], [shown(row.shared), "number"], [row.question],
+    ];
+    const node = element("div", {
+      class: `row ${place === active ? "active" : ""}`, role: "row", id: `row-${place}`, "aria-rowindex": place + 2,
+      "aria-selected": String(place === active), onclick: () => { move(place); onopen(row); },
+    }, cells.map(([text, kind]) => element("span", { role: "gridcell", class: kind }, visible(text))));
+    node.style.top = `${place * ROW_HEIGHT}px`;
+    return node;
+  }
+
+  function move(place) {
+    active = Math.min(Math.max(place, 0), rows.length - 1);
+    const top = active * ROW_HEIGHT;
+    if (top < body.scrollTop) body.scrollTop = top;
+    else if (top + ROW_HEIGHT > body.scrollTop + body.clientHeight) body.scrollTop = top + ROW_HEIGHT - body.clientHeight;
+    draw();
+  }
+
+  function key(event) {
+    const page = Math.max(1, Math.floor(body.clientHeight / ROW_HEIGHT) - 1);
+    const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -rows.length, End: rows.length };
+    if (event.key in steps) move(active + steps[event.key]);
+    else if (event.key === "Enter" && rows[active]) onopen(rows[active], true);
+    else return;
+    event.preventDefault();
+  }
+
+  return {
+    node: grid, show, draw,
+    sorting: () => sort,
+    whenSorted: (act) => { onsort = act; },
+    focus: () => body.focus(),
+    select: (row) => { if (rows.includes(row)) move(rows.indexOf(row)); },
+    neighbour: (row, offset) => rows[rows.indexOf(row) + offset],
+  };
+}

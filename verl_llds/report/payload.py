@@ -1,0 +1,109 @@
+"""Trajectories for the page: a small index that is read at once, and chunks that are read when one is opened."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from verl_llds.report.embed import packed_json, rounded
+from verl_llds.report.trajectories import Trajectory
+
+CHUNK = 32
+"""Trajectories that are compressed together: siblings lie side by side, and opening one takes milliseconds."""
+
+_LISTED = ("split", "step", "reward", "correct", "num_searches")
+"""Fields of the index taken as they are; the others are numbered."""
+_INDEXED = (*_LISTED, "group", "source", "question", "status")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Payload:
+    """What a page carries of its trajectories, compressed."""
+
+    num: int
+    """Trajectories."""
+    index: str
+    """By column, what the list shows and filters."""
+    chunks: tuple[str, ...]
+    """`CHUNK` trajectories each, in the index's order."""
+
+
+def payload(trajectories: Sequence[tuple[int, Trajectory]], runs: Sequence[str]) -> Payload:
+    """Compress trajectories, each given with the number of its run in ``runs``, their names."""
+    bodies = [_body(trajectory) for _, trajectory in trajectories]
+    return Payload(
+        num=len(bodies),
+        index=packed_json({**index(trajectories), "runs": runs}),
+        chunks=tuple(packed_json(bodies[start : start + CHUNK]) for start in range(0, len(bodies), CHUNK)),
+    )
+
+
+def index(trajectories: Sequence[tuple[int, Trajectory]]) -> dict[str, Any]:
+    """Return the list's columns.
+
+    Returns:
+        ``names``: distinct texts by column; ``columns``: one entry a trajectory, the texts by their number, and
+        ``shared``, the length in characters of what its response has in common, from the start, with the
+        sibling of the other outcome that it is most alike, or None; ``chunk``: trajectories a chunk.
+    """
+    rows = [trajectory for _, trajectory in trajectories]
+    groups = [(run, one.split.value, one.step, one.group) for run, one in trajectories]
+    columns: dict[str, Any] = {name: [_plain(getattr(row, name)) for row in rows] for name in _LISTED}
+    columns["run"] = [run for run, _ in trajectories]
+    columns["tokens"] = [row.has_tokens for row in rows]
+    columns["group"] = _numbered(groups)[1]
+    columns["shared"] = shared_prefixes(groups, rows)
+    names = {}
+    for name in ("source", "question", "status"):
+        names[name], columns[name] = _numbered([getattr(row, name) for row in rows])
+    return {"chunk": CHUNK, "names": names, "columns": columns}
+
+
+def shared_prefixes(groups: Sequence[Any], rows: Sequence[Trajectory]) -> list[int | None]:
+    """Return how many characters each response shares with the most similar sibling of the other outcome."""
+    members: dict[Any, list[int]] = defaultdict(list)
+    for place, group in enumerate(groups):
+        members[group].append(place)
+    responses = [row.response for row in rows]
+
+    def shared(place: int, other: int) -> int:
+        # Characters are what is meant here.
+        return len(os.path.commonprefix([responses[place], responses[other]]))  # noqa: RUF071
+
+    return [
+        max(
+            (shared(place, other) for other in members[group] if rows[other].correct != rows[place].correct),
+            default=None,
+        )
+        for place, group in enumerate(groups)
+    ]
+
+
+def _body(trajectory: Trajectory) -> Mapping[str, Any]:
+    fields = asdict(trajectory)
+    return {
+        **{name: value for name, value in fields.items() if name not in _INDEXED},
+        "turns": [_turn(turn) for turn in fields["turns"]],
+    }
+
+
+def _turn(turn: dict[str, Any]) -> dict[str, Any]:
+    """Return a turn without what can be told from the rest of it."""
+    kept = {name: value for name, value in turn.items() if value not in ("", None, (), [], False)}
+    if "tokens" in kept:
+        kept.pop("text", None)
+    return kept
+
+
+def _numbered(values: Sequence[Any]) -> tuple[list[Any], list[int]]:
+    """Return the distinct values in order, and each value's number."""
+    numbers: dict[Any, int] = {}
+    found = [numbers.setdefault(value, len(numbers)) for value in values]
+    return list(numbers), found
+
+
+def _plain(value: Any) -> Any:
+    return rounded(value) if isinstance(value, float) else getattr(value, "value", value)
