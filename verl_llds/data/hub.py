@@ -43,6 +43,10 @@ class Hub(Protocol):
         ...
 
 
+class _UnreachableError(HubError):
+    """The hub cannot be reached, so what is in the cache is all there is."""
+
+
 class HuggingFaceHub:
     """huggingface.co, or the mirror that ``HF_ENDPOINT`` names.
 
@@ -51,12 +55,18 @@ class HuggingFaceHub:
 
     def fetch(self, repo: str, name: str) -> tuple[Path, str]:
         """Return a file's path in the local cache and its commit; with the network off, what is in the cache."""
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
+        try:
+            revision = self.look_up(repo, name).revision
+        except _UnreachableError:
+            cached = try_to_load_from_cache(repo, name, repo_type="dataset")
+            if not isinstance(cached, str):
+                raise
+            # The cache holds snapshots/COMMIT/NAME.
+            return Path(cached), Path(cached).parents[len(Path(name).parts) - 1].name
         with _said(repo, name):
-            path = Path(hf_hub_download(repo, name, repo_type="dataset"))
-        # The cache holds snapshots/COMMIT/NAME.
-        return path, path.parents[len(Path(name).parts) - 1].name
+            return Path(hf_hub_download(repo, name, repo_type="dataset")), revision
 
     def look_up(self, repo: str, name: str) -> HubFile:
         """Return what the hub says of a file, without fetching it."""
@@ -72,12 +82,16 @@ class HuggingFaceHub:
 
     def download(self, file: HubFile, folder: Path) -> Path:
         """Fetch a file into a folder instead of the cache; goes on where an earlier call was stopped."""
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import hf_hub_url
 
-        with _said(file.repo, file.name):
-            return Path(
-                hf_hub_download(file.repo, file.name, repo_type="dataset", revision=file.revision, local_dir=folder)
-            )
+        from verl_llds.data.download import download
+
+        target = folder / file.name
+        if not (target.is_file() and target.stat().st_size == file.size):
+            url = hf_hub_url(file.repo, file.name, repo_type="dataset", revision=file.revision)
+            with _said(file.repo, file.name):
+                download(url, target, size=file.size, revision=file.revision)
+        return target
 
 
 @contextmanager
@@ -89,7 +103,7 @@ def _said(repo: str, name: str) -> Iterator[None]:
     try:
         yield
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.TransportError) as error:
-        raise HubError(
+        raise _UnreachableError(
             f"the hub cannot be reached for {name} of the data set {repo} ({_first_line(error)}): connect, set "
             "HF_ENDPOINT to a mirror or HF_HUB_OFFLINE=0, or fetch the files elsewhere and give them with --source PATH"
         ) from error
