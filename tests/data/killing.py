@@ -1,9 +1,13 @@
-"""``kill -9`` at a chosen line: a child process that runs a function and dies there."""
+"""``kill -9`` at a chosen line: a child process that runs a function and dies there.
+
+Forks are dear in a process with torch in it, so the loops over lines run in a fresh one.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -25,6 +29,18 @@ def killed(function: Callable[[], object], line: int) -> bool:
         return True
     assert os.WEXITSTATUS(status) == 0, "the child failed; its traceback is above"
     return False
+
+
+def in_a_small_process(module: str, call: str) -> None:
+    """Run ``call``, which may use Path, in a process that has imported one test module."""
+    code = f"from pathlib import Path, PosixPath; import {module}; {module}.{call}"
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
 
 
 def _run(function: Callable[[], object], line: int) -> None:

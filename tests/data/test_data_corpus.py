@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from killing import killed
+from killing import in_a_small_process, killed
 from small_sets import FolderHub
 
-from retriever_server.corpus import read_passages
-from retriever_server.index.flat_file import FlatFile
 from verl_llds.data import corpus as module
 from verl_llds.data import disk, join
 from verl_llds.data.corpus import Corpus, make_corpus
@@ -78,6 +75,10 @@ def test_the_published_index_has_the_published_size() -> None:
 
 
 def test_from_the_hub_to_what_the_retriever_takes(tmp_path: Path, hub: FolderHub, run: Run) -> None:
+    # Torch comes with it, which the process that is killed at every line can do without.
+    from retriever_server.corpus import read_passages
+    from retriever_server.index.flat_file import FlatFile
+
     fill_hub(hub)
     made = run()
     out = tmp_path / "out"
@@ -151,31 +152,34 @@ def test_given_parts_are_used_up_only_on_demand(tmp_path: Path, run: Run) -> Non
     run(source, consume_parts=True)
 
 
+def kill_at_every_seventh_line(folder: Path, kind: str) -> None:
+    """Every line of joining is another test's; here every seventh of all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(join, "BLOCK_BYTES", 6000)
+        line = 1
+        while kill_at(folder / str(line), kind, line):
+            line += 7
+    assert line > 200
+
+
+def kill_at(folder: Path, kind: str, line: int) -> bool:
+    hub = FolderHub(folder / "hub")
+    fill_hub(hub)
+    source = fill_folder(folder / "in") if kind == "folder" else None
+    out = folder / "out"
+    settings = CorpusSettings(out=out, source=source, consume_parts=source is not None, allow_partial=True)
+    was_killed = killed(lambda: make_corpus(settings, hub), line)
+    made = make_corpus(settings, hub)
+    assert made.passages.path.read_bytes() == LINES, f"killed at line {line}"
+    assert made.index is not None
+    assert made.index.path.read_bytes() == INDEX, f"killed at line {line}"
+    assert names(out) == ["e5_Flat.index", "manifest.json", "wiki-18.jsonl"], f"killed at line {line}"
+    return was_killed
+
+
 @pytest.mark.parametrize("kind", ["hub", "folder"])
-def test_it_goes_on_after_kill_9_at_any_line(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(join, "BLOCK_BYTES", 6000)
-    num_killed = 0
-    # Every line of joining is another test's; here every seventh of all.
-    for line in range(1, 10_000, 7):
-        folder = tmp_path / str(line)
-        hub = FolderHub(folder / "hub")
-        source = None
-        if kind == "hub":
-            fill_hub(hub)
-        else:
-            source = fill_folder(folder / "in")
-        settings = CorpusSettings(out=folder / "out", source=source, consume_parts=kind == "folder", allow_partial=True)
-        was_killed = killed(lambda settings=settings, hub=hub: make_corpus(settings, hub), line)  # type: ignore[misc]
-        made = make_corpus(settings, hub)
-        assert made.passages.path.read_bytes() == LINES, f"killed at line {line}"
-        assert made.index is not None
-        assert made.index.path.read_bytes() == INDEX, f"killed at line {line}"
-        assert names(folder / "out") == ["e5_Flat.index", "manifest.json", "wiki-18.jsonl"], f"killed at line {line}"
-        shutil.rmtree(folder)
-        if not was_killed:
-            break
-        num_killed += 1
-    assert num_killed > 30
+def test_it_goes_on_after_kill_9_at_any_line(kind: str, tmp_path: Path) -> None:
+    in_a_small_process("test_data_corpus", f"kill_at_every_seventh_line({tmp_path!r}, {kind!r})")
 
 
 def damage_gz(source: Path) -> None:

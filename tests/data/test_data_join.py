@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from killing import killed
+from killing import in_a_small_process, killed
 
 from verl_llds.data import join
 from verl_llds.data.join import join_parts, joining_path, plan_path
@@ -46,47 +45,56 @@ def test_the_whole_is_the_parts_in_order(
 CONTENTS = [b"abcdef", b"ijklmno", b"", b"tuvwx"]
 
 
+def replace_within_a_folder(source: Path, target: Path) -> None:
+    """``os.replace`` where every folder is a file system."""
+    if Path(source).parent != Path(target).parent:
+        raise OSError(18, "Invalid cross-device link")
+    os.rename(source, target)
+
+
+def kill_at_any_line(folder: Path, renames: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(join, "BLOCK_BYTES", 4)
+        if not renames:
+            patch.setattr(os, "replace", replace_within_a_folder)
+        line = 1
+        while kill_at(folder / str(line), line):
+            line += 1
+    assert line > 60
+
+
+def kill_at(folder: Path, line: int) -> bool:
+    parts = write_parts(folder / "in", CONTENTS)
+    target = folder / "whole"
+    was_killed = killed(lambda: join_parts(parts, target, silent), line)
+    if not target.exists():
+        join_parts(parts, target, silent)
+    assert target.read_bytes() == b"".join(CONTENTS), f"killed at line {line}"
+    assert not joining_path(target).exists()
+    return was_killed
+
+
 @pytest.mark.parametrize("renames", [True, False], ids=["one file system", "two file systems"])
-def test_it_goes_on_after_kill_9_at_any_line(renames: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(join, "BLOCK_BYTES", 4)
-    if not renames:
-        replace = os.replace
-
-        def refuse(source: Path, target: Path) -> None:
-            if Path(source).parent != Path(target).parent:
-                raise OSError(18, "Invalid cross-device link")
-            replace(source, target)
-
-        monkeypatch.setattr(os, "replace", refuse)
-    num_killed = 0
-    for line in itertools.count(1):
-        folder = tmp_path / str(line)
-        parts = write_parts(folder / "in", CONTENTS)
-        target = folder / "whole"
-        was_killed = killed(lambda parts=parts, target=target: join_parts(parts, target, silent), line)  # type: ignore[misc]
-        if not target.exists():
-            join_parts(parts, target, silent)
-        assert target.read_bytes() == b"".join(CONTENTS), f"killed at line {line}"
-        assert not joining_path(target).exists()
-        if not was_killed:
-            break
-        num_killed += 1
-    assert num_killed > 60
+def test_it_goes_on_after_kill_9_at_any_line(renames: bool, tmp_path: Path) -> None:
+    in_a_small_process("test_data_join", f"kill_at_any_line({tmp_path!r}, {renames})")
 
 
-def test_it_comes_to_its_end_though_it_is_killed_again_and_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(join, "BLOCK_BYTES", 1)
-    parts = write_parts(tmp_path / "in", CONTENTS)
-    target = tmp_path / "whole"
+def kill_again_and_again(folder: Path) -> None:
+    parts = write_parts(folder / "in", CONTENTS)
+    target = folder / "whole"
     calls = 0
-    while not target.exists():
-        killed(lambda: join_parts(parts, target, silent), 120)
-        calls += 1
-        assert calls < 100
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(join, "BLOCK_BYTES", 1)
+        while not target.exists():
+            killed(lambda: join_parts(parts, target, silent), 120)
+            calls += 1
+            assert calls < 100
     assert calls > 3
     assert target.read_bytes() == b"".join(CONTENTS)
+
+
+def test_it_comes_to_its_end_though_it_is_killed_again_and_again(tmp_path: Path) -> None:
+    in_a_small_process("test_data_join", f"kill_again_and_again({tmp_path!r})")
 
 
 def test_parts_and_whole_never_take_more_than_a_block_on_top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
