@@ -34,6 +34,7 @@ class Base:
     def __init__(self, config: Any) -> None:
         self.config = config
         self.global_steps = 7
+        self.total_training_steps = 9
         self.parameter_sync_step = 1
         self.calls: list[str] = []
         self.evaluation: Exception

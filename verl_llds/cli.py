@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from verl_llds.data import command as data_command
 from verl_llds.preflight import command as preflight_command
 from verl_llds.report import command as report_command
+from verl_llds.trackers import command as trackers_command
+from verl_llds.watch import command as watch_command
 
 _INTERRUPTED = 130
 
@@ -56,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     data_command.add_parser(commands)
     preflight_command.add_parser(commands)
     report_command.add_parser(commands)
+    trackers_command.add_parser(commands)
+    watch_command.add_parser(commands)
     return parser
 
 

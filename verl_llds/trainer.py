@@ -51,6 +51,7 @@ class LLDSTrainerMixin:
     config: DictConfig
     tokenizer: Any
     global_steps: int
+    total_training_steps: int
     parameter_sync_step: int
     role_worker_mapping: dict[Any, Any]
     worker_cls: type = LLDSActorRolloutRefWorker
@@ -105,6 +106,7 @@ class LLDSTrainerMixin:
             if not isinstance(error, RolloutError) and _NOTHING_LEFT not in str(error):
                 raise
             raise self._saved(error, self.global_steps - 1) from error
+        metrics["llds/total_steps"] = self.total_training_steps
         if self.diagnostics.settings.enabled:
             rewards = self.rollouts.rewards
             reward = statistics.fmean(rewards) if rewards else None

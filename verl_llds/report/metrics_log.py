@@ -21,11 +21,13 @@ class MetricsLog:
 
     Attributes:
         steps: ascending; each step's finite or non-finite values by name.
+        starts: the first step of each piece.
         num_broken: lines that were no rows of a file logger.
     """
 
     def __init__(self) -> None:
         self.steps: dict[int, dict[str, float]] = {}
+        self.starts: list[int] = []
         self.num_broken = 0
         self._is_new_piece = False
 
@@ -37,6 +39,7 @@ class MetricsLog:
         """Take a step's metrics; those of a step that was logged twice in one piece are joined."""
         if self._is_new_piece:
             self.steps = {known: data for known, data in self.steps.items() if known < step}
+            self.starts.append(step)
         self._is_new_piece = False
         is_last = not self.steps or step >= next(reversed(self.steps))
         self.steps.setdefault(step, {}).update(values)

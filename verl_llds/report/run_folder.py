@@ -93,11 +93,22 @@ def read_run(path: Path) -> Run:
     )
 
 
-def find_log(path: Path) -> list[Path]:
-    """Return the JSONL files of a run's metrics, one for each start of the run; the last one is written to.
+def find_events(path: Path) -> list[Path]:
+    """Return TensorBoard's event files of a run, in the order they were begun; none if there are none yet.
 
     Raises:
-        RunFolderError: there is nothing there, or the metrics of several runs; an empty list if there are none yet.
+        RunFolderError: there is no such path, or it holds those of several runs.
+    """
+    return _one_folder(path, _look(path).events)
+
+
+def find_log(path: Path) -> list[Path]:
+    """Return the JSONL files of a run's metrics, one for each start of the run; none if there are none yet.
+
+    The last one is written to.
+
+    Raises:
+        RunFolderError: there is no such path, or it holds the metrics of several runs.
     """
     return _pieces(path, _look(path).logs)
 
@@ -151,13 +162,17 @@ def _metrics(path: Path, found: _Found) -> MetricsLog:
     if found.logs:
         log = read_lines(_pieces(path, found.logs))
     else:
-        folders = sorted({file.parent for file in found.events})
-        if len(folders) > 1:
-            raise RunFolderError(f"{path} holds several runs, {_listed(folders)}: give one of them")
-        log = read_events(found.events) if found.events else MetricsLog()
+        log = read_events(_one_folder(path, found.events)) if found.events else MetricsLog()
     if not log.steps:
         raise RunFolderError(f"{path} holds no metrics of a run: {_WHERE}")
     return log
+
+
+def _one_folder(path: Path, events: list[Path]) -> list[Path]:
+    folders = sorted({file.parent for file in events})
+    if len(folders) > 1:
+        raise RunFolderError(f"{path} holds several runs, {_listed(folders)}: give one of them")
+    return events
 
 
 def _pieces(path: Path, logs: list[Path]) -> list[Path]:
