@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import metadata
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -53,11 +54,22 @@ def validate_run(config: DictConfig) -> None:
     check_experts(config, local_only=True)
     check_search(config)
     DiagnosticsConfig.from_mapping(config.get("diagnostics"))
+    if not _has_engine():
+        # With LoRA, verl asks vLLM itself for the largest rank; a machine without it can check all the rest.
+        config.actor_rollout_ref.model.lora_rank = 0
     validate_config(
         config=config,
         use_reference_policy=need_reference_policy(config),
         use_critic=need_critic(config),
     )
+
+
+def _has_engine() -> bool:
+    try:
+        metadata.version("vllm")
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def describe_run(config: DictConfig) -> str:

@@ -1,4 +1,4 @@
-"""Hydra's side of the plugin: ``algorithm=``, ``platform=``, ``search=`` and ``experiment=`` on verl's command.
+"""Hydra's side of the plugin: ``algorithm=``, ``policy=``, ``experiment=`` and their like on verl's command.
 
 verl's primary config has no defaults entry for these groups, so Hydra would refuse ``algorithm=grpo_llds``. Two
 plugins registered through Hydra's public interface change that without touching verl: a search path that adds
@@ -31,8 +31,10 @@ SCHEME = "verl-llds"
 PRIMARY = "ppo_trainer.yaml"
 """The one primary config served; verl's ``ppo_megatron_trainer`` includes it."""
 
-GROUPS = ("search", "algorithm", "platform", "experiment")
-"""Appended after verl's own defaults, in this order: an experiment's values win over its groups' values."""
+GROUPS = ("search", "algorithm", "policy", "dataset", "training", "hardware", "platform", "experiment")
+"""Appended after verl's own defaults, in this order: an experiment's values win over its groups' values.
+
+``policy`` and ``dataset`` are named apart from verl's groups ``model`` and ``data``."""
 
 _PACKAGE = "pkg://"
 _FILE = "file://"

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Qwen2.5-3B-Instruct on NQ, GRPO with LLDS, token by token.
+# Published row: average EM 0.319 (arXiv 2512.04220 v2, Table 3).
+#   bash recipes/qwen3b_instruct_nq_llds_token.sh [--dry-run] [HYDRA OVERRIDES]    (recipes/README.md says what goes with it)
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+train qwen3b_instruct_nq_llds_token "$@"

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Qwen2.5-7B on NQ + HotpotQA, GRPO with LLDS.
+# Published row: average EM 0.480 (arXiv 2512.04220 v2, Tables 1 and 2).
+#   bash recipes/qwen7b_nq_hotpot_llds.sh [--dry-run] [HYDRA OVERRIDES]    (recipes/README.md says what goes with it)
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+train qwen7b_nq_hotpot_llds "$@"
