@@ -116,4 +116,4 @@ def _columns(partition: str, keys: list[str], is_measured: bool) -> dict[str, li
     if is_measured:
         data["log_probs"] = response_from_nested(data["log_probs"], data["response_mask"])
     columns = {name: data.pop(name).tolist() for name in _ROW if name in data}
-    return columns | {name: list(data[name].unbind()) for name in data}
+    return columns | {name: list(rows.unbind()) for name, rows in data.items()}
