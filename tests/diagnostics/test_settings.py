@@ -81,7 +81,9 @@ def test_wrong_values_of_the_detector_are_refused(name: str, value: object, said
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"diagnostics has no setting 1, probe; it has enabled, .*trajectories: correct"):
+    with pytest.raises(
+        ConfigError, match=r"diagnostics has no setting 1, probe; it has enabled, .*trajectories: correct"
+    ):
         DiagnosticsConfig.from_mapping({"probe": 5, 1: 2, "enabled": True})
     with pytest.raises(ConfigError, match=r"diagnostics.phases has no setting windows; it has window, warmup_steps"):
         DiagnosticsConfig.from_mapping({"phases": {"windows": 5}})
