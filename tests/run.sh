@@ -9,5 +9,10 @@ bash recipes/setup_cpu.sh --dev
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
+# The report is tested in a real browser: Debian's, where this user may install it. Elsewhere those tests say so and skip.
+if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium \
+        || echo "chromium could not be installed: the tests of the report in a browser are skipped" >&2
+fi
 # Nothing in the tests may look for a model or a data set on a hub.
 HF_HUB_OFFLINE=1 exec .venv/bin/python -m pytest "$@"

@@ -77,11 +77,13 @@ def _policy(*scripts: str) -> str:
 def _verdict(place: int, run: Mapping[str, Any]) -> str:
     """Return a run's verdict as HTML, readable before any script runs."""
     said = run["verdict"]
+    advice = "".join(f"<li>{escape(one)}</li>" for one in said["advice"])
     return (
         f'<article class="verdict" data-phase="{escape(said["phase"])}">'
         f'<p class="run">{escape(run["name"])}</p><h2>{escape(said["headline"])}</h2>'
         f'<p class="words">{escape(said["paragraph"])}</p>'
-        f'<div class="ribbon" id="ribbon-{place}"></div></article>'
+        f'{f"<p>What to try:</p><ul>{advice}</ul>" if advice else ""}'
+        f'<div class="ribbon" id="ribbon-{place}"></div><p class="fine">{escape(said["source"])}</p></article>'
     )
 
 

@@ -11,14 +11,14 @@ from verl_llds.report.paper_figures import PAPER_FIGURES
 from verl_llds.report.run_figures import RUN_FIGURES
 from verl_llds.report.run_folder import Run
 from verl_llds.report.verdict import PhaseSpan, Verdict, judge
-from verl_llds.report.words import headline, paragraph
+from verl_llds.report.words import headline, paragraph, source
 
 
 def run_data(run: Run) -> dict[str, Any]:
     """Return one run for the page.
 
     Returns:
-        ``name``, ``folder``, ``verdict`` (``headline``, ``paragraph``, ``phase``), ``spans`` of phases, ``steps`` and
+        ``name``, ``folder``, ``verdict`` (`words`), ``spans`` of phases, ``steps`` and
         ``columns``: by metric, one value a step, None where it was not logged.
     """
     verdict = judge(run.metrics)
@@ -32,11 +32,13 @@ def run_data(run: Run) -> dict[str, Any]:
     }
 
 
-def words(verdict: Verdict, metrics: Mapping[int, Mapping[str, float]]) -> dict[str, str]:
+def words(verdict: Verdict, metrics: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
     """Return the verdict as the page shows it."""
     return {
         "headline": headline(verdict),
         "paragraph": paragraph(verdict, metrics),
+        "advice": [one for one in verdict.advice.split("; ") if one],
+        "source": source(verdict),
         "phase": verdict.phase.value if verdict.spans else "unknown",
     }
 

@@ -25,14 +25,13 @@ def headline(verdict: Verdict) -> str:
 
 
 def paragraph(verdict: Verdict, metrics: Mapping[int, Mapping[str, float]]) -> str:
-    """Return whether the run is healthy and, if it is not, since which step, why, and what to try."""
+    """Return whether the run is healthy and, if it is not, since which step and why."""
     if not verdict.spans:
         return (
             "No step holds a reward, a likelihood or an entropy: there is nothing to judge. "
             "Is this the folder of a run that has finished its first step?"
         )
-    sentences = [_state(verdict), *_past(verdict), *_why(verdict), *_reward(metrics), _source(verdict)]
-    return " ".join(sentences)
+    return " ".join([_state(verdict), *_past(verdict), *_why(verdict), *_reward(metrics)])
 
 
 def _state(verdict: Verdict) -> str:
@@ -66,11 +65,10 @@ def _why(verdict: Verdict) -> list[str]:
         return []
     if not verdict.moved:
         return ["What moved cannot be told from the metrics that were logged."]
-    sentences = []
-    if verdict.began_with and verdict.began_with != verdict.moved:
-        sentences.append(f"It began when {_listed(verdict.began_with)}.")
-    sentences.append(f"What defines the present phase: {_listed(verdict.moved)}.")
-    return [*sentences, f"Try: {verdict.advice}."] if verdict.advice else sentences
+    began, now = "; ".join(verdict.began_with), "; ".join(verdict.moved)
+    if not began or began == now:
+        return [f"Why: the {now}."]
+    return [f"It began with this: the {began}. Then: the {now}."]
 
 
 def _reward(metrics: Mapping[int, Mapping[str, float]]) -> list[str]:
@@ -90,14 +88,17 @@ def _reward(metrics: Mapping[int, Mapping[str, float]]) -> list[str]:
     ]
 
 
-def _source(verdict: Verdict) -> str:
-    source = (
+def source(verdict: Verdict) -> str:
+    """Return where the phases come from, and what the detector could not see."""
+    if not verdict.spans:
+        return ""
+    known = (
         "The phases are those the run logged as llds/phase"
         if verdict.is_logged
         else "The run did not log llds/phase: its metrics were judged afterwards, with the detector's default settings"
     )
     unseen = f", without the {_listed(verdict.unseen)}, which nobody logged" if verdict.unseen else ""
-    return f"{source}{unseen}."
+    return f"{known}{unseen}."
 
 
 def _listed(parts: Sequence[str]) -> str:

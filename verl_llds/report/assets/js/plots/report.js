@@ -49,8 +49,8 @@ function makeFigure(figure, add) {
   return element("section", { class: "figure", id: figure.key, "aria-labelledby": `title-${figure.key}` },
     element("header", {},
       element("h2", { id: `title-${figure.key}` }, figure.title),
-      figure.source && element("span", { class: "source", title: "arXiv 2512.04220 v2" }, `paper, ${figure.source}`),
-      element("p", { class: "reading" }, figure.reading)),
+      figure.source && element("span", { class: "source", title: "arXiv 2512.04220 v2" }, `paper, ${figure.source}`)),
+    element("p", { class: "reading" }, figure.reading),
     element("div", { class: "panels" }, figure.panels.map(add)));
 }
 

@@ -1,7 +1,7 @@
 /** A list that builds only the rows in sight. */
 const ROW_HEIGHT = 34;
 const SPARE_ROWS = 8;
-const COLUMNS = [["step", "Step"], ["reward", "Reward"], ["status", "Status"], ["source", "Data set"], ["searches", "Searches"], ["shared", "Shared"], ["question", "Question"]];
+const COLUMNS = [["step", "Step"], ["reward", "Reward"], ["question", "Question"], ["searches", "Searches"], ["shared", "Shared"], ["status", "Status"], ["source", "Data set"]];
 
 function makeList(onopen) {
   let rows = [], active = 0, sort = { column: "step", descending: false };
@@ -46,8 +46,8 @@ function makeList(onopen) {
     const cells = [
       [String(row.step), "number"],
       [`${row.correct ? "\u2713" : "\u2717"} ${shown(row.reward, 3)}`, `number ${row.correct ? "right" : "wrong"}`],
+      [row.question], [shown(row.searches), "number"], [shown(row.shared), "number"],
       [row.status.replaceAll("_", " ")], [row.source],
-      [shown(row.searches), "number"], [shown(row.shared), "number"], [row.question],
     ];
     const node = element("div", {
       class: `row ${place === active ? "active" : ""}`, role: "row", id: `row-${place}`, "aria-rowindex": place + 2,

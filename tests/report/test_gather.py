@@ -1,0 +1,154 @@
+"""From files to the trajectories and the payload of a page."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verl_llds.errors import RunFolderError
+from verl_llds.report.dumps import from_dump_row, read_dump
+from verl_llds.report.embed import content_hash, packed_json, rounded
+from verl_llds.report.gather import gather, list_files
+from verl_llds.report.payload import CHUNK, index, payload
+from verl_llds.report.run_folder import Run
+from verl_llds.report.trajectories import Split, Trajectory
+
+TURN = {
+    "kind": "call",
+    "status": "result",
+    "tool": "search",
+    "content": "q",
+    "documents": ["1"],
+    "attempts": 1,
+    "latency_s": 0.5,
+}
+
+
+def row(number: int = 0, **changes: Any) -> dict[str, Any]:
+    return {
+        "input": "user\nAnswer the given question. Question: Who?\nassistant\n",
+        "output": "<search>q</search>\n\n<information>Doc 1(Title: T) x\n</information>\n\n<answer>A</answer>",
+        "gts": {"target": ["A", "B"]},
+        "score": 1.0,
+        "step": 3,
+        "uid": f"u{number // 4}_{number % 4}_0",
+        "status": "answered",
+        "num_searches": 1,
+        "turns": [TURN, {**TURN, "kind": "answer", "status": "answer", "content": "A", "documents": []}],
+        **changes,
+    }
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    return path
+
+
+def unpacked(text: str) -> Any:
+    return json.loads(gzip.decompress(base64.b64decode(text)))
+
+
+def test_a_dump_is_divided_into_turns() -> None:
+    made = from_dump_row(row(), Split.TRAINING)
+    assert [turn.text for turn in made.turns] == ["<search>q</search>", "<answer>A</answer>"]
+    assert [turn.kind for turn in made.turns] == ["call", "answer"]
+    assert made.turns[0].observation.strip().startswith("<information>Doc 1")
+    assert made.response == row()["output"]
+    assert (made.question, made.gold_answers, made.answer, made.group) == ("Who?", ["A", "B"], "A", "u0")
+    assert made.correct
+    assert not made.has_tokens
+
+
+@pytest.mark.parametrize("gold", [None, "A", ["A"], {"target": "A"}])
+def test_ground_truths_of_any_kind(gold: Any) -> None:
+    assert from_dump_row(row(gts=gold), Split.TRAINING).gold_answers == ([] if gold is None else ["A"])
+
+
+@given(st.text(), st.integers(0, 3))
+def test_no_character_of_a_response_is_lost(text: str, num_turns: int) -> None:
+    made = from_dump_row(row(output=text, turns=[TURN] * num_turns), Split.TRAINING)
+    assert made.response == text
+
+
+def test_a_half_written_last_line_is_passed_over(tmp_path: Path) -> None:
+    path = write(tmp_path / "1.jsonl", [row(), row(1)])
+    path.write_text(path.read_text() + '{"input": "Ques')
+    assert len(list(read_dump(path, Split.TRAINING))) == 2
+    path.write_text('{"no": "trajectory"}\n' + path.read_text())
+    with pytest.raises(RunFolderError, match="line 1 is no trajectory"):
+        list(read_dump(path, Split.TRAINING))
+    with pytest.raises(RunFolderError, match="cannot read"):
+        list(read_dump(tmp_path / "none.jsonl", Split.TRAINING))
+
+
+def test_the_limit_is_spread_over_steps_in_whole_groups(tmp_path: Path) -> None:
+    dumps = {
+        step: write(tmp_path / f"{step}.jsonl", [row(number, step=step) for number in range(100)]) for step in range(10)
+    }
+    run = Run(name="run", folder=tmp_path, metrics={}, rollouts=dumps, validations={9: dumps[9]})
+    assert len(list_files(run)) == 11
+    found = gather([run, run], 410, iter)
+    assert len(found) <= 410
+    steps = {(number, one.split, one.step) for number, one in found}
+    assert len(steps) == 10, "40 trajectories a step are the least, so half of the files are left out"
+    assert {number for number, _ in found} == {0, 1}
+    groups: dict[Any, int] = {}
+    for number, one in found:
+        groups[number, one.split, one.step, one.group] = groups.get((number, one.split, one.step, one.group), 0) + 1
+    assert set(groups.values()) == {4}
+    assert len(gather([run], 10**6, iter)) == 1100
+    assert len(gather([run], 1, iter)) == 1
+
+
+def test_the_index_says_how_much_siblings_share(make_trajectory: Callable[..., Trajectory]) -> None:
+    right, wrong = make_trajectory(0), make_trajectory(1, answer="Rome", correct=False)
+    alone = make_trajectory(4)
+    columns = index([(0, right), (0, wrong), (0, alone)])["columns"]
+    common = len(right.turns[0].text + right.turns[0].observation + "<answer> ")
+    assert columns["shared"] == [common, common, None]
+    assert columns["group"] == [0, 0, 1]
+    # The same group of another run is another group.
+    assert index([(0, right), (1, wrong)])["columns"]["shared"] == [None, None]
+
+
+def test_chunks_hold_the_bodies_in_order(make_trajectory: Callable[..., Trajectory]) -> None:
+    made = payload([(0, make_trajectory(number)) for number in range(CHUNK + 3)], ["run"])
+    assert [len(unpacked(chunk)) for chunk in made.chunks] == [CHUNK, 3]
+    body = unpacked(made.chunks[1])[0]
+    assert body["key"] == make_trajectory(CHUNK).key
+    assert body["turns"][0]["tokens"]["old"][0] == -0.1
+    assert unpacked(made.index)["names"]["source"] == ["nq", "hotpotqa"]
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+        lambda one: st.lists(one) | st.dictionaries(st.text(), one),
+    )
+)
+def test_packed_values_come_back_and_mean_nothing_to_html(value: Any) -> None:
+    text = packed_json(value)
+    assert set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
+    if "NaN" not in repr(value) and "inf" not in repr(value) and "nan" not in repr(value):
+        assert unpacked(text) == value
+    assert packed_json(value) == text
+
+
+def test_numbers_that_are_not_finite_have_names() -> None:
+    assert unpacked(packed_json([float("nan"), float("inf"), float("-inf"), "\ud800"])) == [
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "\ud800",
+    ]
+    assert rounded(0.123456789) == 0.123457
+    assert content_hash("") == "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"

@@ -1,0 +1,174 @@
+"""The trajectory viewer in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from verl_llds.report.trajectories import Trajectory
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def made(
+    tmp_path_factory: pytest.TempPathFactory,
+    write_page: Callable[..., Path],
+    make_trajectory: Callable[..., Trajectory],
+) -> Path:
+    """Forty trajectories in groups of four, of which the first is wrong in every second group."""
+    trajectories = [
+        make_trajectory(number, answer="Rome", correct=False)
+        if number % 8 == 0
+        else make_trajectory(number, num_searches=number % 3)
+        for number in range(40)
+    ]
+    return write_page(tmp_path_factory.mktemp("made") / "made.html", trajectories)
+
+
+def count(page: Page, text: str) -> None:
+    expect(page.locator("#summary")).to_have_text(f"{text} trajectories")
+
+
+def test_filters_keep_what_they_say(made: Path, open_page: Open) -> None:
+    page = open_page(made, "#trajectories")
+    count(page, "40 of 40")
+    page.get_by_label("Outcome", exact=True).select_option("wrong")
+    count(page, "5 of 40")
+    page.get_by_label("Outcome", exact=True).select_option("")
+    page.get_by_label("Data set", exact=True).select_option("hotpotqa")
+    count(page, "20 of 40")
+    page.get_by_label("Data set", exact=True).select_option("")
+    page.get_by_label("Searches", exact=True).select_option("2")
+    count(page, "11 of 40")
+    page.get_by_label("Searches", exact=True).select_option("")
+    page.get_by_label("Step, least", exact=True).fill("2")
+    page.get_by_label("Step, most", exact=True).fill("3")
+    count(page, "16 of 40")
+    page.get_by_label("Reward, most", exact=True).fill("0.5")
+    count(page, "2 of 40")
+    page.get_by_label("Reward, most", exact=True).fill("")
+    page.get_by_label("groups with right and wrong").check()
+    count(page, "8 of 40")
+    page.get_by_role("searchbox").fill("country 4")
+    count(page, "4 of 40")
+
+
+def test_columns_sort_both_ways(made: Path, open_page: Open) -> None:
+    page = open_page(made, "#trajectories")
+    head = page.locator("[data-column=step]")
+    first = page.locator(".rows .row [role=gridcell]").first
+    expect(head).to_have_attribute("aria-sort", "ascending")
+    head.get_by_role("button").click()
+    expect(head).to_have_attribute("aria-sort", "descending")
+    expect(first).to_have_text("5")
+    page.locator("[data-column=reward]").get_by_role("button").click()
+    page.locator("[data-column=reward]").get_by_role("button").click()
+    expect(page.locator(".rows .row").first).to_contain_text("\u2717 0")
+
+
+def test_the_keyboard_alone_is_enough(made: Path, open_page: Open) -> None:
+    page = open_page(made, "#trajectories")
+    page.locator(".rows").focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowUp", "End", "Home", "ArrowDown"):
+        page.keyboard.press(key)
+    expect(page.locator(".rows .row.active")).to_have_attribute("aria-rowindex", "3")
+    page.keyboard.press("Enter")
+    expect(page.locator(".question")).to_be_focused()
+    page.keyboard.press("j")
+    expect(page).to_have_url(re.compile("#trajectories/2$"))
+    page.keyboard.press("c")
+    expect(page.locator(".side")).to_have_count(2)
+    page.keyboard.press("Escape")
+    expect(page.locator(".side")).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(page.locator(".side")).to_have_count(0)
+    expect(page.locator(".rows")).to_be_focused()
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+
+
+def test_a_trajectory_is_laid_out_by_turn(made: Path, open_page: Open) -> None:
+    page = open_page(made, "#trajectories/1")
+    expect(page.locator(".turn")).to_have_count(2)
+    expect(page.locator(".turn >> nth=0 >> .policy")).to_have_text(
+        "<think> I look it up . </think> <search> capital of France </search>"
+    )
+    expect(page.locator(".turn >> nth=0 >> header")).to_contain_text("\u0394 of the action +2.4 (fell)")
+    passage = page.locator(".passage").first
+    expect(passage.locator(".observed")).to_be_hidden()
+    page.locator(".observation > summary").first.click()
+    passage.locator("summary").click()
+    expect(passage.locator(".observed")).to_have_text("The capital is Paris.")
+    expect(passage.locator("summary")).to_contain_text("France")
+
+
+def test_tokens_are_coloured_by_what_is_asked_and_explained(made: Path, open_page: Open) -> None:
+    page = open_page(made, "#trajectories/1")
+    token = page.locator(".turn >> nth=0 >> .token").nth(2)
+    expect(token).to_have_class(re.compile("fell-2.*open"))
+    expect(page.locator(".turn >> nth=1 >> .token").first).to_have_class(re.compile("rose-2"))
+    token.hover()
+    tip = page.locator("#tip")
+    for fact in ("+0.2 (fell)", "\u22120.2", "\u22120.4", "open"):
+        expect(tip).to_contain_text(fact)
+    page.get_by_label("Tokens coloured by", exact=True).select_option("none")
+    expect(page.locator(".turn >> nth=0 >> .token").nth(2)).not_to_have_class(re.compile("fell"))
+    page.mouse.move(5, 5)
+    page.locator(".policy").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".token.current")).to_have_count(1)
+    expect(tip).to_be_visible()
+
+
+def test_siblings_stand_side_by_side_with_their_common_prefix(made: Path, open_page: Open) -> None:
+    page = open_page(made, "#trajectories/0")
+    page.get_by_role("button", name="Compare with the most similar sibling").click()
+    expect(page.locator(".side")).to_have_count(2)
+    expect(page.locator(".parting")).to_have_count(2)
+    for side in (0, 1):
+        turn = page.locator(".side").nth(side).locator(".turn")
+        expect(turn.nth(0).locator(".token.common")).to_have_count(12)
+        # "<answer>" is common to both, the answers are not.
+        expect(turn.nth(1).locator(".token.common")).to_have_count(1)
+        expect(turn.nth(0).locator(".observation > summary")).to_contain_text("the same in both")
+    page.go_back()
+    expect(page.locator(".side")).to_have_count(1)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_light_and_dark_are_accessible(recorded: Path, open_page: Open, scheme: str) -> None:
+    page = open_page(recorded, "#trajectories/0", color_scheme=scheme)
+    page.wait_for_selector(".turn")
+    page.locator(".observation > summary").first.click()
+    found = Axe().run(page).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")] == []
+
+
+def test_a_real_run_shows_dumps_and_tokens(recorded: Path, open_page: Open) -> None:
+    page = open_page(recorded, "#trajectories")
+    page.get_by_label("with log-probabilities").check()
+    page.locator("[data-column=shared]").get_by_role("button").click()
+    page.locator(".rows").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".token")
+    assert page.locator(".token[class*=fell], .token[class*=rose]").count() > 0
+    page.keyboard.press("c")
+    expect(page.locator(".side")).to_have_count(2)
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    page.get_by_label("with log-probabilities").uncheck()
+    page.get_by_label("From", exact=True).select_option("evaluation")
+    page.locator(".rows .row").first.click()
+    expect(page.locator(".detail")).to_contain_text("diagnostics.trajectories.every")
+
+
+def test_a_run_without_trajectories_says_how_to_get_them(compared: Path, open_page: Open) -> None:
+    page = open_page(compared, "#trajectories")
+    expect(page.locator("#viewer .note")).to_contain_text("trainer.rollout_data_dir")
