@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from verl_llds.data import command as data_command
+from verl_llds.evaluation import command as evaluation_command
+from verl_llds.export import command as export_command
 from verl_llds.preflight import command as preflight_command
 from verl_llds.report import command as report_command
 from verl_llds.trackers import command as trackers_command
@@ -56,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="a Hydra override, such as algorithm=grpo_llds")
     check.set_defaults(run=_check)
     data_command.add_parser(commands)
+    evaluation_command.add_parser(commands)
+    export_command.add_parser(commands)
     preflight_command.add_parser(commands)
     report_command.add_parser(commands)
     trackers_command.add_parser(commands)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from verl_llds.data.files import write_json
 from verl_llds.errors import EvaluationError
 from verl_llds.search.trajectory import EpisodeStatus
 
@@ -81,10 +82,7 @@ class EvalFolder:
 
     def save_summary(self, summary: Mapping[str, Any]) -> None:
         """Write the numbers beside the trajectories, whole or not at all."""
-        path = self._path / SUMMARY
-        building = path.with_name(f".{SUMMARY}.building")
-        building.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-        os.replace(building, path)
+        write_json(self._path / SUMMARY, dict(summary))
 
     def _write(self, values: Mapping[str, Any]) -> None:
         assert self._file is not None, "the folder is open"

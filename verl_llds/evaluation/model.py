@@ -27,6 +27,8 @@ class Model:
     """What tells it from another one under the same name: a commit of the hub, or a fingerprint of its files."""
     tokenizer: Any
     """A transformers tokenizer with a chat template."""
+    template_sha256: str
+    """Hash of the chat template."""
     max_tokens: int
     """Most ids it can read and write together."""
 
@@ -59,8 +61,13 @@ def open_model(settings: EvalSettings) -> Model:
         )
     text = config.get_text_config()
     identity = fingerprint(folder) if folder.is_dir() else str(getattr(config, "_commit_hash", None) or "unknown")
-    limit = int(getattr(text, "max_position_embeddings", None) or 2**31)
-    return Model(name=name, identity=identity, tokenizer=tokenizer, max_tokens=limit)
+    return Model(
+        name=name,
+        identity=identity,
+        tokenizer=tokenizer,
+        template_sha256=hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
+        max_tokens=int(getattr(text, "max_position_embeddings", None) or 2**31),
+    )
 
 
 def fingerprint(folder: Path) -> str:

@@ -94,10 +94,10 @@ def sign_test(first: int, second: int) -> float:
     for heads in range(fewer):
         term = term * (total - heads) // (heads + 1)
         tail += term
-    return min(1.0, 2 * tail / 2**total)
+    return min(1.0, float(2 * tail / 2**total))
 
 
 def _p_value(drawn: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
     # One more on both sides: the sample itself is a resample, so the probability is never 0.
     below, above = int((drawn <= 0).sum()), int((drawn >= 0).sum())
-    return float(min(1.0, 2 * (min(below, above) + 1) / (drawn.size + 1)))
+    return min(1.0, 2 * (min(below, above) + 1) / (len(drawn) + 1))

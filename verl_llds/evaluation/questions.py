@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from verl_llds.data.files import sha256_file
 from verl_llds.errors import EvaluationError
 from verl_llds.reward.sources import canonical_source
 from verl_llds.search.facts import row_targets
 
 _NEEDED = ("prompt", "data_source", "reward_model")
 _USED = (*_NEEDED, "id", "extra_info")
-_BLOCK_BYTES = 2**20
 _REMEDY = "make it with `verl-llds data prepare`, which writes verl's schema"
 
 
@@ -73,7 +72,7 @@ def read_questions(paths: Sequence[Path]) -> tuple[list[Question], list[Question
                 )
             places[question.id] = here
         questions += found
-        files.append(QuestionFile(path=path, sha256=file_sha256(path), num_rows=len(found)))
+        files.append(QuestionFile(path=path, sha256=sha256_file(path), num_rows=len(found)))
     return questions, files
 
 
@@ -86,15 +85,6 @@ def first_of_each(questions: Sequence[Question], count: int) -> list[Question]:
         if seen[question.source] <= count:
             kept.append(question)
     return kept
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _questions(path: Path, start: int) -> Iterator[Question]:

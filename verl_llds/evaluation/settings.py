@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
 from verl_llds.errors import ConfigError
 from verl_llds.fields import is_number
 from verl_llds.search.settings import SearchConfig
@@ -137,3 +141,25 @@ class EvalSettings:
             "seed": decoding.seed,
             "engine": "vllm" if self.server is None else "server",
         }
+
+
+def run_episode_settings(path: Path | None) -> tuple[dict[str, Any], int | None]:
+    """Return the node ``search`` and the response length of a training run; without one, those of an evaluation.
+
+    Raises:
+        ConfigError: if the file is no run's configuration.
+    """
+    if path is None:
+        return {"max_turns": EVAL_TURNS}, None
+    try:
+        run = OmegaConf.load(path)
+        search = OmegaConf.to_container(run.search, resolve=False)
+        length = OmegaConf.select(run, "data.max_response_length")
+    except (OSError, ValueError, AttributeError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(
+            f"--run-config {path} holds no node `search` ({error}): give the .hydra/config.yaml that a training run "
+            "with search=... left in its hydra.run.dir"
+        ) from error
+    if not isinstance(search, dict):
+        raise ConfigError(f"--run-config {path}: the run had no search=..., so its episode is not known")
+    return {str(name): value for name, value in search.items()}, None if length is None else int(length)
