@@ -70,10 +70,10 @@ def test_it_stays_usable(many: Path, open_page: Callable[..., Page]) -> None:
     page = open_page(many, "#trajectories")
     expect(page.locator("#summary")).to_have_text("5,000 of 5,000 trajectories")
     # Only rows in sight are built.
-    assert page.locator(".rows .row").count() < 100
+    assert page.locator(".space .row").count() < 100
     page.locator(".rows").focus()
     page.keyboard.press("End")
-    expect(page.locator(".rows .row.active")).to_have_attribute("aria-rowindex", str(NUM + 1))
+    expect(page.locator(".space .row.active")).to_have_attribute("aria-rowindex", str(NUM + 1))
     page.keyboard.press("Enter")
     expect(page.locator(".policy .token")).to_have_count(300)
     took = page.evaluate(

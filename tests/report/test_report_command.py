@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,16 @@ def test_users_are_told_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "cannot write" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["report", str(LOGS / "holds.jsonl"), "--max-trajectories", "-1"])
+
+
+def test_a_missing_plotly_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "verl_llds.report.write", raising=False)
+    monkeypatch.delitem(sys.modules, "verl_llds.report.page", raising=False)
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    assert main(["report", str(LOGS / "holds.jsonl"), "--out", str(tmp_path / "report.html")]) == 1
+    assert "verl-llds[eval]" in capsys.readouterr().err
 
 
 def test_nothing_is_left_where_a_file_is_broken(tmp_path: Path, write_log: Callable[..., Path]) -> None:

@@ -62,14 +62,14 @@ def test_filters_keep_what_they_say(made: Path, open_page: Open) -> None:
 def test_columns_sort_both_ways(made: Path, open_page: Open) -> None:
     page = open_page(made, "#trajectories")
     head = page.locator("[data-column=step]")
-    first = page.locator(".rows .row [role=gridcell]").first
+    first = page.locator(".space .row [role=gridcell]").first
     expect(head).to_have_attribute("aria-sort", "ascending")
     head.get_by_role("button").click()
     expect(head).to_have_attribute("aria-sort", "descending")
     expect(first).to_have_text("5")
     page.locator("[data-column=reward]").get_by_role("button").click()
     page.locator("[data-column=reward]").get_by_role("button").click()
-    expect(page.locator(".rows .row").first).to_contain_text("\u2717 0")
+    expect(page.locator(".space .row").first).to_contain_text("\u2717 0")
 
 
 def test_the_keyboard_alone_is_enough(made: Path, open_page: Open) -> None:
@@ -77,7 +77,7 @@ def test_the_keyboard_alone_is_enough(made: Path, open_page: Open) -> None:
     page.locator(".rows").focus()
     for key in ("ArrowDown", "ArrowDown", "ArrowUp", "End", "Home", "ArrowDown"):
         page.keyboard.press(key)
-    expect(page.locator(".rows .row.active")).to_have_attribute("aria-rowindex", "3")
+    expect(page.locator(".space .row.active")).to_have_attribute("aria-rowindex", "3")
     page.keyboard.press("Enter")
     expect(page.locator(".question")).to_be_focused()
     page.keyboard.press("j")
@@ -165,7 +165,7 @@ def test_a_real_run_shows_dumps_and_tokens(recorded: Path, open_page: Open) -> N
     page.keyboard.press("Escape")
     page.get_by_label("with log-probabilities").uncheck()
     page.get_by_label("From", exact=True).select_option("evaluation")
-    page.locator(".rows .row").first.click()
+    page.locator(".space .row").first.click()
     expect(page.locator(".detail")).to_contain_text("diagnostics.trajectories.every")
 
 

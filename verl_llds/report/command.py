@@ -40,9 +40,12 @@ def _count(text: str) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from datetime import datetime
 
-    from verl_llds.report.run_folder import read_run
-    from verl_llds.report.write import write_report
-
+    try:
+        from verl_llds.report.run_folder import read_run
+        from verl_llds.report.write import write_report
+    except ModuleNotFoundError as error:
+        print(f"verl-llds: the report needs {error.name}: pip install 'verl-llds[eval]'", file=sys.stderr)
+        return 1
     out: Path = arguments.out
     try:
         runs = [read_run(path) for path in arguments.runs]

@@ -1,7 +1,9 @@
 /** A panel's curves as plotly draws them. */
 function traces(panel, runs, allRuns) {
   const isCompared = runs.length > 1;
-  return panelCurves(panel, runs).map((curve) => {
+  const curves = panelCurves(panel, runs);
+  const isLong = curves.some((curve) => curve.points.length > 60);
+  return curves.map((curve) => {
     const number = isCompared ? allRuns.indexOf(curve.run) : curve.curvePlace;
     const ink = colour(`series-${(number % SERIES_COLOURS) + 1}`);
     const round = isCompared ? curve.curvePlace : Math.floor(curve.curvePlace / SERIES_COLOURS);
@@ -16,7 +18,7 @@ function traces(panel, runs, allRuns) {
     return {
       ...trace,
       type: "scatter",
-      mode: curve.points.length > 60 || isStacked ? "lines" : "lines+markers",
+      mode: (isLong && curve.points.length > 1) || isStacked ? "lines" : "lines+markers",
       marker: { size: 4, color: ink },
       line: { color: ink, width: isStacked ? 0.5 : 1.8, dash: DASHES[round % DASHES.length] },
       ...(isStacked ? { stackgroup: "all", fillcolor: ink } : {}),

@@ -5,12 +5,14 @@ const COLUMNS = [["step", "Step"], ["reward", "Reward"], ["question", "Question"
 
 function makeList(onopen) {
   let rows = [], active = 0, sort = { column: "step", descending: false };
-  const space = element("div", { role: "presentation" });
-  const body = element("div", { class: "rows", role: "rowgroup", tabindex: "0", "aria-label": "Trajectories", onscroll: () => requestAnimationFrame(draw), onkeydown: key }, space);
+  const space = element("div", { class: "space", role: "rowgroup" });
   const heads = element("div", { class: "row heads", role: "row", "aria-rowindex": "1" }, COLUMNS.map(([name, label]) =>
     element("div", { role: "columnheader", "data-column": name, "aria-sort": "none" },
       element("button", { type: "button", onclick: () => sortBy(name), title: name === "shared" ? "Characters that the response shares, from its start, with a sibling of the other outcome" : undefined }, label))));
-  const grid = element("div", { class: "grid", role: "grid", "aria-label": "Trajectories" }, element("div", { role: "rowgroup" }, heads), body);
+  const grid = element("div", { class: "rows", role: "grid", tabindex: "0", "aria-label": "Trajectories", onscroll: () => requestAnimationFrame(draw), onkeydown: key },
+    element("div", { class: "top", role: "rowgroup" }, heads), space);
+  // The heads stay in sight and cover one row of it.
+  const room = () => grid.clientHeight - ROW_HEIGHT;
   let onsort = () => {};
 
   function sortBy(column) {
@@ -27,18 +29,18 @@ function makeList(onopen) {
     for (const head of heads.children) {
       head.setAttribute("aria-sort", head.dataset.column !== sort.column ? "none" : sort.descending ? "descending" : "ascending");
     }
-    if (active === 0) body.scrollTop = 0;
+    if (active === 0) grid.scrollTop = 0;
     draw();
   }
 
   function draw() {
-    const first = Math.max(0, Math.floor(body.scrollTop / ROW_HEIGHT) - SPARE_ROWS);
-    const last = Math.min(rows.length, Math.ceil((body.scrollTop + body.clientHeight) / ROW_HEIGHT) + SPARE_ROWS);
+    const first = Math.max(0, Math.floor(grid.scrollTop / ROW_HEIGHT) - SPARE_ROWS);
+    const last = Math.min(rows.length, Math.ceil((grid.scrollTop + room()) / ROW_HEIGHT) + SPARE_ROWS);
     const made = [];
     for (let place = first; place < last; place++) made.push(makeRow(place));
     space.replaceChildren(...made);
-    if (rows.length) body.setAttribute("aria-activedescendant", `row-${active}`);
-    else body.removeAttribute("aria-activedescendant");
+    if (rows.length) grid.setAttribute("aria-activedescendant", `row-${active}`);
+    else grid.removeAttribute("aria-activedescendant");
   }
 
   function makeRow(place) {
@@ -60,13 +62,15 @@ function makeList(onopen) {
   function move(place) {
     active = Math.min(Math.max(place, 0), rows.length - 1);
     const top = active * ROW_HEIGHT;
-    if (top < body.scrollTop) body.scrollTop = top;
-    else if (top + ROW_HEIGHT > body.scrollTop + body.clientHeight) body.scrollTop = top + ROW_HEIGHT - body.clientHeight;
+    if (top < grid.scrollTop) grid.scrollTop = top;
+    else if (top + ROW_HEIGHT > grid.scrollTop + room()) grid.scrollTop = top + ROW_HEIGHT - room();
     draw();
   }
 
   function key(event) {
-    const page = Math.max(1, Math.floor(body.clientHeight / ROW_HEIGHT) - 1);
+    // A head's button has keys of its own.
+    if (event.target !== grid) return;
+    const page = Math.max(1, Math.floor(room() / ROW_HEIGHT) - 1);
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -rows.length, End: rows.length };
     if (event.key in steps) move(active + steps[event.key]);
     else if (event.key === "Enter" && rows[active]) onopen(rows[active], true);
@@ -78,8 +82,8 @@ function makeList(onopen) {
     node: grid, show, draw,
     sorting: () => sort,
     whenSorted: (act) => { onsort = act; },
-    focus: () => body.focus(),
-    select: (row) => { if (rows.includes(row)) move(rows.indexOf(row)); },
+    focus: () => grid.focus(),
+    select: (row) => (rows.includes(row) ? move(rows.indexOf(row)) : draw()),
     neighbour: (row, offset) => rows[rows.indexOf(row) + offset],
   };
 }

@@ -68,8 +68,8 @@ function showTip(span, token) {
   const percent = (logProb) => (typeof logProb === "number" ? `${shown(100 * Math.exp(logProb), 3)} %` : "");
   const facts = [
     ["\u0394", token.delta === null ? "not measured" : `${signed(token.delta)} (${Math.abs(token.delta) < 5e-4 ? "unchanged" : token.delta > 0 ? "fell" : "rose"})`],
-    ["log-prob before", `${shown(token.old)}  ${percent(token.old)}`],
-    ["log-prob after", token.new === null ? "not measured" : `${shown(token.new)}  ${percent(token.new)}`],
+    ["log-prob before", `${shown(token.old)} \u00b7 ${percent(token.old)}`],
+    ["log-prob after", token.new === null ? "not measured" : `${shown(token.new)} \u00b7 ${percent(token.new)}`],
     ["gate", token.gate === null ? "not measured" : token.gate ? "open" : "closed"],
     ["penalty", token.penalty === null ? "not measured" : shown(token.penalty)],
     ...(token.answer ? [["part of", "the answer"]] : []),

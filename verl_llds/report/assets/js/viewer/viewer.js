@@ -31,9 +31,9 @@ async function startViewer() {
     follow: async ([place, other]) => {
       const row = table.rows[Number(place ?? NaN)];
       if (!row) return detail.close();
-      list.select(row);
       await detail.open(row, table.rows[Number(other ?? NaN)], viewer.takeFocus);
-      list.draw();
+      // Now, since a comparison narrows the list.
+      list.select(row);
     },
   };
   const detail = makeDetail(viewer);
