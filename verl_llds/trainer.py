@@ -25,6 +25,7 @@ from verl.utils.debug import marked_timer
 
 from verl_llds.checks import check_chat_template, check_config, check_experts, check_retriever, check_search
 from verl_llds.diagnostics.collect import observation_match_ratio
+from verl_llds.diagnostics.history import keep_earlier_metrics
 from verl_llds.diagnostics.phases import PhaseReport
 from verl_llds.diagnostics.settings import DiagnosticsConfig, OnPhase
 from verl_llds.diagnostics.step import StepDiagnostics
@@ -207,6 +208,7 @@ class LLDSTrainerMixin:
         super()._load_checkpoint()  # type: ignore[misc]
         if self.global_steps == 0:
             return
+        keep_earlier_metrics(self.config.trainer)
         trainer = self.config.trainer
         folder = os.path.join(trainer.default_local_dir, f"global_step_{self.global_steps}")
         if trainer.resume_mode == "resume_path":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import fmean
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII = "_.-=+*#@"
@@ -35,7 +34,8 @@ def _stretches(values: Sequence[float], width: int) -> list[float]:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return fmean(values) if all(map(math.isfinite, values)) else math.nan
+    # Divided first, so that a sum of large values is finite.
+    return math.fsum(value / len(values) for value in values) if all(map(math.isfinite, values)) else math.nan
 
 
 def _character(value: float, low: float, high: float, levels: str) -> str:
