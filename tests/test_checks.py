@@ -162,3 +162,20 @@ def test_dual_clip_is_warned_of_where_the_faithful_baseline_is_asked_for() -> No
     assert "clip_ratio_c=3.0" in caution
     assert "grpo_guarded" in caution
     assert cautions(config, faithful=False) == []
+
+
+@pytest.mark.parametrize("store", ["file:///runs", "./mlruns", "mlruns"])
+def test_mlflow_s_file_store_cannot_hold_our_names(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    (caution,) = cautions(make_config("trainer.logger=[console,mlflow]"))
+    assert store in caution
+    assert "sqlite:///mlflow.db" in caution
+    assert cautions(make_config()) == []
+
+
+@pytest.mark.parametrize("store", [None, "sqlite:///mlflow.db", "http://127.0.0.1:5000", "databricks"])
+def test_mlflow_s_databases_can(store: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    if store is not None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    assert cautions(make_config("trainer.logger=[console,mlflow]")) == []

@@ -6,6 +6,7 @@ import asyncio
 import os
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from omegaconf import DictConfig
 
@@ -71,6 +72,13 @@ def cautions(config: DictConfig, *, faithful: bool = True) -> list[str]:
         found.append(
             f"actor_rollout_ref.actor.clip_ratio_c={actor.clip_ratio_c}: dual clip damps the collapse that the "
             "paper's baseline shows; leave it at this algorithm's 1e6, or choose algorithm=grpo_guarded"
+        )
+    store = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:")
+    if "mlflow" in config.trainer.logger and urlsplit(store).scheme in ("", "file") and store != "databricks":
+        found.append(
+            f"MLFLOW_TRACKING_URI={store}: mlflow's file store turns the names of metrics into folders, where "
+            "llds/displacement/correct cannot be a file as well, so that it loses whole steps: use a database, such "
+            "as sqlite:///mlflow.db"
         )
     return found
 
