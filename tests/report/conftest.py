@@ -77,7 +77,7 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
 
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a real run of verl's trainer on the CPU; tests/e2e/record_report_run.py made the recording."""
+    """The report of a real run: two steps of verl's trainer and vLLM on the CPU, with native tool calls."""
     out = tmp_path_factory.mktemp("recorded") / "report.html"
     write_report([read_run(DATA / "run")], out, max_trajectories=5000, written=WRITTEN)
     return out

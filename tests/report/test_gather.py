@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +21,9 @@ from verl_llds.report.embed import content_hash, packed_json, rounded
 from verl_llds.report.gather import gather, list_files
 from verl_llds.report.payload import CHUNK, index, payload
 from verl_llds.report.run_folder import Run
-from verl_llds.report.trajectories import Split, Trajectory
+from verl_llds.report.trajectories import Split, Trajectory, from_token_row
+from verl_llds.trajectories.reader import step_path
+from verl_llds.trajectories.schema import FORMAT, INFO_KEY, SCHEMA
 
 TURN = {
     "kind": "call",
@@ -68,6 +72,13 @@ def test_a_dump_is_divided_into_turns() -> None:
     assert not made.has_tokens
 
 
+def test_a_chat_templates_role_words_belong_to_the_observation() -> None:
+    call, answer = '<tool_call>\n{"name": "search"}\n</tool_call>', "<answer> Paris </answer>"
+    reply = "\nuser\n<tool_response>\nDoc 1(Title: France) Paris.\n</tool_response>\nassistant\n"
+    made = from_dump_row(row(output=call + reply + answer), Split.TRAINING)
+    assert [(turn.text, turn.observation) for turn in made.turns] == [(call, reply), (answer, "")]
+
+
 @pytest.mark.parametrize("gold", [None, "A", ["A"], {"target": "A"}])
 def test_ground_truths_of_any_kind(gold: Any) -> None:
     assert from_dump_row(row(gts=gold), Split.TRAINING).gold_answers == ([] if gold is None else ["A"])
@@ -107,6 +118,47 @@ def test_the_limit_is_spread_over_steps_in_whole_groups(tmp_path: Path) -> None:
     assert set(groups.values()) == {4}
     assert len(gather([run], 10**6, iter)) == 1100
     assert len(gather([run], 1, iter)) == 1
+
+
+def test_token_records_come_first_and_dumps_fill_up(tmp_path: Path) -> None:
+    dump = write(tmp_path / "rollouts" / "3.jsonl", [row(number) for number in range(8)])
+    recorded = tmp_path / "trajectories"
+    recorded.mkdir()
+    table = pa.Table.from_pylist([token_row()], schema=SCHEMA.with_metadata({INFO_KEY: json.dumps({"format": FORMAT})}))
+    pq.write_table(table, step_path(recorded, 3))
+    run = Run(name="run", folder=tmp_path, metrics={}, rollouts={3: dump}, trajectories=recorded)
+    found = [one for _, one in gather([run], 100, iter)]
+    assert [one.key for one in found] == ["u0_0_0", *(row(number)["uid"] for number in range(1, 8))]
+    first = found[0].turns[0]
+    assert (first.text, first.observation) == ("<search>q", "found")
+    assert first.tokens
+    assert (first.tokens.old, first.tokens.new) == ([-0.1, -0.2], [-0.3, -0.1])
+    assert (first.tokens.gate, first.tokens.penalty) == ([True, True], [0.2, 0.0])
+    assert found[0].response == "<search>qfound<answer>"
+
+
+def test_another_agent_loops_turns_follow_the_mask() -> None:
+    made = from_token_row({**token_row(), "turns": [], "status": None, "num_searches": None})
+    assert [(turn.text, turn.observation) for turn in made.turns] == [("<search>q", "found"), ("<answer>", "")]
+    unmeasured = from_token_row({**token_row(), "new_log_probs": None, "gate": None, "penalty": None})
+    assert unmeasured.turns[0].tokens
+    assert unmeasured.turns[0].tokens.new is None
+
+
+def token_row() -> dict[str, Any]:
+    """Return a row of four tokens: two sampled, one observed, one sampled."""
+    turn = {**TURN, "start": 0, "num_tokens": 2, "num_observation_tokens": 1, "is_truncated": False}
+    return {
+        "step": 3, "key": "u0_0_0", "uid": "u0", "data_source": "nq", "question": "Who?", "gold_answers": ["A"],
+        "prompt": "Question: Who?", "num_prompt_tokens": 4, "answer": None, "score": 0.0, "correct": False,
+        "advantage": -1.0, "preserved": False, "status": "out_of_turns", "error": "", "num_searches": 1,
+        "turns": [turn, {**turn, "start": 3, "num_tokens": 1, "num_observation_tokens": 0}],
+        "token_ids": [1, 2, 3, 4], "tokens": ["<search>", "q", "found", "<answer>"],
+        "response_mask": [True, True, False, True], "answer_mask": [False, False, False, True],
+        "action_ids": [1, 1, 0, 2], "old_log_probs": [-0.1, -0.2, None, -0.3],
+        "new_log_probs": [-0.3, -0.1, None, -0.3], "gate": [True, True, False, False],
+        "penalty": [0.2, 0.0, 0.0, 0.0],
+    }  # fmt: skip
 
 
 def test_the_index_says_how_much_siblings_share(make_trajectory: Callable[..., Trajectory]) -> None:

@@ -15,7 +15,10 @@ from verl_llds.report.trajectories import Split, Trajectory, Turn
 from verl_llds.search.search_r1 import INVALID_ACTION_MESSAGE
 
 _OBSERVATION = re.compile(
-    rf"(\s*<information>.*?</information>\s*|\s*<tool_response>.*?</tool_response>\s*|{re.escape(INVALID_ACTION_MESSAGE)})",
+    r"(\s*<information>.*?</information>\s*"
+    # A chat template's role words stay where its special tokens were dropped.
+    r"|(?:\nuser)?\s*<tool_response>.*?</tool_response>\s*(?:assistant\n)?"
+    rf"|{re.escape(INVALID_ACTION_MESSAGE)})",
     re.DOTALL,
 )
 _QUESTION = re.compile(r".*Question:\s*([^\n]+)", re.DOTALL)

@@ -76,7 +76,7 @@ function observation(turn, shared) {
 
 /** The passages of an observation; none if it is not made of numbered ones. */
 function passagesOf(text) {
-  const inner = text.replace(/^\s*<information>/, "").replace(/<\/information>\s*$/, "");
+  const inner = text.replace(/^\s*(user\s*)?<(information|tool_response)>/, "").replace(/<\/(information|tool_response)>\s*(assistant\s*)?$/, "");
   const parts = inner.split(/(?=Doc \d+\(Title: )/).filter((part) => part.trim());
   return parts.length && parts.every((part) => /^\s*Doc \d+\(Title: /.test(part)) ? parts : [];
 }
