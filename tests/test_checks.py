@@ -18,6 +18,7 @@ def make_config(*dotlist: str) -> DictConfig:
     config = OmegaConf.create(
         {
             "algorithm": {"rollout_correction": {"bypass_mode": False}},
+            "trainer": {"logger": ["console"]},
             "data": {"train_batch_size": 512},
             "actor_rollout_ref": {
                 "model": {"path": "model"},
