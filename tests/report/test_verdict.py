@@ -91,6 +91,14 @@ def test_a_value_that_is_not_finite_is_a_collapse() -> None:
     assert "not finite" in paragraph(verdict, metrics)
 
 
+def test_a_phase_that_is_none_is_passed_over() -> None:
+    metrics = steps([0] * 30)
+    metrics[4]["llds/phase"], metrics[5]["llds/phase"] = math.nan, 7
+    verdict = judge(metrics)
+    assert verdict.phase is Phase.HEALTHY
+    assert verdict.num_steps == 28
+
+
 def test_displaced_shares_of_two_kinds_are_not_mixed() -> None:
     whole, within = "llds/displaced_action_frac/correct", "actor/llds/displaced_action_frac/correct"
     metrics: Metrics = {step: {within: 0.2 + 0.01 * (step % 3)} for step in range(1, 80)}

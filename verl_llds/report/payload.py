@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from verl_llds.report.embed import packed_json, rounded
-from verl_llds.report.trajectories import Trajectory
+from verl_llds.report.trajectories import Trajectory, Turn
 
 CHUNK = 32
 """Trajectories that are compressed together: siblings lie side by side, and opening one takes milliseconds."""
@@ -83,19 +83,19 @@ def shared_prefixes(groups: Sequence[Any], rows: Sequence[Trajectory]) -> list[i
 
 
 def _body(trajectory: Trajectory) -> Mapping[str, Any]:
-    fields = asdict(trajectory)
-    return {
-        **{name: value for name, value in fields.items() if name not in _INDEXED},
-        "turns": [_turn(turn) for turn in fields["turns"]],
-    }
+    names = (entry.name for entry in fields(trajectory))
+    body = {name: _plain(getattr(trajectory, name)) for name in names if name not in _INDEXED}
+    return {**body, "turns": [_turn(turn) for turn in trajectory.turns]}
 
 
-def _turn(turn: dict[str, Any]) -> dict[str, Any]:
-    """Return a turn without what can be told from the rest of it."""
-    kept = {name: value for name, value in turn.items() if value not in ("", None, (), [], False)}
-    if "tokens" in kept:
-        kept.pop("text", None)
-    return kept
+def _turn(turn: Turn) -> Mapping[str, Any]:
+    """Return a turn without what is empty, or can be told from the rest of it."""
+    kept = {entry.name: getattr(turn, entry.name) for entry in fields(turn)}
+    kept = {name: value for name, value in kept.items() if value not in ("", None, (), [], False)}
+    if turn.tokens is None:
+        return kept
+    kept.pop("text", None)
+    return {**kept, "tokens": {entry.name: getattr(turn.tokens, entry.name) for entry in fields(turn.tokens)}}
 
 
 def _numbered(values: Sequence[Any]) -> tuple[list[Any], list[int]]:

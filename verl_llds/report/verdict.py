@@ -79,7 +79,8 @@ def judge(metrics: Mapping[int, Mapping[str, float]]) -> Verdict:
     seen = {step: signals for step, signals in steps.items() if _has_reading(signals)}
     detector = PhaseDetector(PhaseConfig())
     reports = {step: detector.update(signals_from_metrics(step, data)) for step, data in seen.items()}
-    logged = {step: list(Phase)[int(data[PHASE_METRIC])] for step, data in seen.items() if PHASE_METRIC in data}
+    numbers = {step: data.get(PHASE_METRIC, -1) for step, data in seen.items()}
+    logged = {step: list(Phase)[int(number)] for step, number in numbers.items() if number in range(len(Phase))}
     phases = logged or {step: report.phase for step, report in reports.items()}
     spans = _spans(phases)
     trouble = trouble_in(spans)
