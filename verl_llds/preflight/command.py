@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import logging
 import sys
 import warnings
@@ -35,9 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     # Imported here: the command's help must not wait for verl.
-    with contextlib.redirect_stdout(io.StringIO()):
-        from verl_llds.compose import reason
-        from verl_llds.preflight.run import preflight
+    from verl_llds.compose import reason
+    from verl_llds.preflight.run import preflight
+
     try:
         return preflight(arguments.overrides, dry_run=arguments.dry_run)
     # Hydra and verl raise many kinds, AssertionError among them; here they are all one answer: it cannot work.
