@@ -44,9 +44,7 @@ PAIRS = st.lists(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=
 
 
 @given(PAIRS, st.integers(0, 99))
-def test_exchanged_evaluations_have_the_opposite_difference(
-    pairs: list[list[tuple[float, float]]], seed: int
-) -> None:
+def test_exchanged_evaluations_have_the_opposite_difference(pairs: list[list[tuple[float, float]]], seed: int) -> None:
     a = [[left for left, _ in one] for one in pairs]
     b = [[right for _, right in one] for one in pairs]
     there = paired_bootstrap(a, b, seed=seed, num_resamples=40)
