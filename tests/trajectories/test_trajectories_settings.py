@@ -29,6 +29,7 @@ def test_the_first_step_and_multiples_are_due() -> None:
         ({"post_update": "yes"}, "post_update must be true or false"),
         ({"dir": " "}, "dir must be the path of a folder.*every=0 turns recording off"),
         ({"dir": 3}, "dir must be the path"),
+        ({"dir": "/runs/x", "every": 0}, "dir=/runs/x would hold nothing, .*: set every to 10, or dir to null"),
         ({"rows": 3}, "has no setting rows; it has every, dir, max_rows"),
     ],
 )

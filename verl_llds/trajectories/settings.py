@@ -44,6 +44,10 @@ class TrajectoriesConfig:
                 f"{_NODE}.dir must be the path of a folder, got {self.dir!r}: use null for the run's own folder; "
                 f"{_NODE}.every=0 turns recording off"
             )
+        if self.dir is not None and self.every == 0:
+            raise ConfigError(
+                f"{_NODE}.dir={self.dir} would hold nothing, since {_NODE}.every is 0: set every to 10, or dir to null"
+            )
 
     def is_due(self, step: int) -> bool:
         """Return whether a step is recorded; steps count from 1."""

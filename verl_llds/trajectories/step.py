@@ -51,8 +51,6 @@ class StepTrajectories:
             return
         with marked_timer("llds_trajectories", timing):
             keys, num_trajectories = self._chosen(batch)
-            if not keys:
-                return
             if self.settings.post_update and not is_measured:
                 with marked_timer("llds_trajectories_forward", timing):
                     compute_log_probs(trainer, batch.partition_id, *_filled(batch, keys, num_ranks(trainer)))
