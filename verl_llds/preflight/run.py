@@ -84,7 +84,7 @@ def preflight(overrides: Sequence[str], *, dry_run: bool) -> int:
         print(f"verl-llds: warning: {caution}", file=sys.stderr)
     missing = _print(look_around(config, dry_run=dry_run))
     if dry_run:
-        lacks = f"; this machine lacks {missing} things it needs, see above" if missing else " and all is there"
+        lacks = f"; this machine lacks {missing} of what it needs, see above" if missing else " and all is there"
         print(f"dry run: the configuration is good{lacks}")
         return 0
     missing = missing or _print(see_doctor(config))
