@@ -52,7 +52,7 @@ def test_a_model_without_chat_template_is_refused_and_one_given_helps(folder: Pa
     given = tmp_path / "template.jinja"
     given.write_text(template.read_text())
     template.unlink()
-    with pytest.raises(EvaluationError, match="has no chat template.*--chat-template FILE"):
+    with pytest.raises(EvaluationError, match=r"has no chat template.*--chat-template FILE"):
         open_model(settings(folder))
     assert open_model(settings(folder, chat_template=given)).tokenizer.chat_template == given.read_text()
 
@@ -100,7 +100,7 @@ def test_the_response_takes_what_turns_allow_or_the_model_has_room_for() -> None
 
 
 def test_what_does_not_fit_is_named() -> None:
-    with pytest.raises(EvaluationError, match="prompt of nq/0 has 100 tokens.*--max-response-tokens to at most 900"):
+    with pytest.raises(EvaluationError, match=r"prompt of nq/0 has 100 tokens.*--max-response-tokens to at most 900"):
         response_budget(settings("m", max_response_tokens=901), model_of(1000), [(QUESTION, [0] * 100)])
     with pytest.raises(EvaluationError, match="cannot be asked this question"):
         response_budget(settings("m"), model_of(100), [(QUESTION, [0] * 100)])

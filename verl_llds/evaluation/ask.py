@@ -94,14 +94,14 @@ class Screen:
     """Where it is shown."""
     num_shown: int
     """Ids that are on the screen, or not to be shown: the prompt's at first."""
-    _text: str = field(default="", repr=False)
+    _num_turn: int = field(default=0, repr=False)
 
     async def sample(self, token_ids: list[int], limit: int, *, seed: int, watch: object | None = None) -> Generation:
         """Show what the environment added, and the turn as it is sampled."""
         self._show(self._decode(token_ids[self.num_shown :]), _OBSERVATION)
-        self._text = ""
+        self._num_turn = 0
         generation = await self.sampler.sample(token_ids, limit, seed=seed, watch=self._grow)
-        self._grow(generation.token_ids)
+        self._show_turn(self._decode(generation.token_ids))
         self.num_shown = len(token_ids) + len(generation.token_ids)
         return generation
 
@@ -110,13 +110,16 @@ class Screen:
         await self.sampler.close()
 
     def _grow(self, token_ids: Sequence[int]) -> None:
-        """Show what is new of the turn; a character whose last bytes are missing waits for them."""
+        """Show what is new of the turn; a character or a tag that is not complete waits for the rest."""
         text = self._decode(token_ids).rstrip(_BROKEN)
+        self._show_turn(text[: len(text) - _num_held(text)])
+
+    def _show_turn(self, text: str) -> None:
         opening = text.find(ANSWER_OPEN)
-        middle = len(text) if opening < 0 else max(opening, len(self._text))
-        self._show(text[len(self._text) : middle], _POLICY)
+        middle = len(text) if opening < 0 else max(opening, self._num_turn)
+        self._show(text[self._num_turn : middle], _POLICY)
         self._show(text[middle:], _ANSWER)
-        self._text = max(self._text, text, key=len)
+        self._num_turn = max(self._num_turn, len(text))
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(token_ids, skip_special_tokens=False)
@@ -125,3 +128,8 @@ class Screen:
     def _show(self, text: str, style: str) -> None:
         if text:
             self.console.print(text, style=style, end="", markup=False, highlight=False, soft_wrap=True)
+
+
+def _num_held(text: str) -> int:
+    """Return how many of the last characters may be the beginning of an answer's tag."""
+    return next((count for count in range(len(ANSWER_OPEN) - 1, 0, -1) if text.endswith(ANSWER_OPEN[:count])), 0)

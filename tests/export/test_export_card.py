@@ -1,0 +1,100 @@
+"""The card: recipe, data, curves, results."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from verl_llds.data.files import write_json
+from verl_llds.errors import ExportError
+from verl_llds.evaluation.folder import SUMMARY
+from verl_llds.evaluation.summary import summarize
+from verl_llds.export.card import Card
+from verl_llds.export.curves import draw_curves
+from verl_llds.export.export import _results
+from verl_llds.export.recipe import read_recipe
+
+CONFIG = """
+algorithm: {adv_estimator: grpo, llds: {coef: 0.2, gate: action}}
+actor_rollout_ref:
+  model: {path: Qwen/Qwen2.5-3B}
+  actor: {optim: {lr: 1.0e-6}, policy_loss: {loss_mode: llds, llds: "${algorithm.llds}"}}
+data: {train_files: TRAIN, val_files: [gone.parquet], train_batch_size: 512}
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / "train.parquet").write_bytes(b"questions")
+    hydra = tmp_path / "run" / "hydra" / ".hydra"
+    hydra.mkdir(parents=True)
+    (hydra / "config.yaml").write_text(CONFIG.replace("TRAIN", str(tmp_path / "train.parquet")))
+    return tmp_path / "run"
+
+
+def test_the_recipe_is_read_off_the_runs_configuration(run: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(run)
+    assert recipe.shown["algorithm.llds"] == "coef=0.2, gate=action"
+    assert recipe.shown["actor_rollout_ref.actor.optim.lr"] == "1e-06"
+    assert "search.topk" not in recipe.shown
+    assert recipe.data == {
+        str(tmp_path / "train.parquet"): hashlib.sha256(b"questions").hexdigest(),
+        "gone.parquet": "",
+    }
+
+
+def test_a_card_says_all_of_it(run: Path) -> None:
+    values = {"em": 1.0, "f1": 1.0, "sub_em": 1.0, "status": "answered", "turns": [], "num_searches": 2}
+    row = {**values, "question": "nq/0", "sample": 0, "number": 0, "data_source": "nq"}
+    row |= {"num_policy": 3, "num_observation": 4, "seconds": 1.0}
+    facts = dict.fromkeys(("decoding", "episode", "retriever", "engine"), "so")
+    card = Card(
+        name="an agent",
+        step=30,
+        versions={"verl": "0.9.1"},
+        recipe=read_recipe(run),
+        has_curves=True,
+        evaluation={"facts": facts, "summary": summarize([row], seed=0).facts()},
+    )
+    text = card.render()
+    assert text.startswith("---\nlibrary_name: transformers\n")
+    assert "\nbase_model: Qwen/Qwen2.5-3B\n---\n" in text
+    assert "| NQ | 1 | 1.000 [1.000, 1.000] | 1.000 [1.000, 1.000] | 1.000 [1.000, 1.000] | 2.00 |" in text
+    assert "| `algorithm.llds` | coef=0.2, gate=action |" in text
+    assert "![Metrics by training step](curves.png)" in text
+    assert "| verl | 0.9.1 |" in text
+    assert str(run.parent) not in text
+
+
+def test_a_card_of_a_checkpoint_alone_has_no_empty_parts() -> None:
+    text = Card(name="an agent", step=1, versions={"verl": "0.9.1"}).render()
+    assert "## Results" not in text
+    assert "## Training" not in text
+    assert "curves" not in text
+
+
+def test_curves_are_drawn_of_what_was_logged(tmp_path: Path) -> None:
+    metrics = {1: {"critic/score/mean": 0.1, "actor/grad_norm": float("nan")}, 2: {"critic/score/mean": 0.2}}
+    assert draw_curves(metrics, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert not draw_curves({1: {"other": 1.0}}, tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_a_run_without_or_with_two_configurations_is_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="holds 0 files"):
+        read_recipe(tmp_path / "nowhere")
+    (run / ".hydra").mkdir()
+    (run / ".hydra" / "config.yaml").write_text(CONFIG)
+    with pytest.raises(ExportError, match="holds 2 files"):
+        read_recipe(run)
+
+
+def test_an_evaluation_that_has_not_ended_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="let `verl-llds eval` end first"):
+        _results(tmp_path)
+    write_json(tmp_path / SUMMARY, {"other": 1})
+    with pytest.raises(ExportError, match="let `verl-llds eval` end first"):
+        _results(tmp_path)
