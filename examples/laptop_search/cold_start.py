@@ -12,7 +12,7 @@ from demonstrations import Demonstrator
 from torch.nn import functional
 from tqdm import tqdm
 from trajectories import Encoded, encode_trajectories
-from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,17 +32,13 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ColdStartSettings:
-    """How the policy is trained."""
+class TrainingSettings:
+    """How a policy is trained on demonstrations."""
 
     steps: int = 900
     """Optimizer steps."""
     tokens_per_step: int = 4096
     """Tokens in a step, padding included."""
-    matrix_rate: float = 0.01
-    """Peak learning rate of Muon, which trains the matrices: copying sets in earlier than with AdamW."""
-    other_rate: float = 0.006
-    """Peak learning rate of AdamW, which trains embeddings, norms and biases."""
     warmup_steps: int = 20
     """Steps of linear warm-up before the cosine."""
     final_rate_share: float = 0.03
@@ -51,6 +47,16 @@ class ColdStartSettings:
     """First share of the steps, with one passage an observation: copying is learned on short texts."""
     seed: int = 0
     """Seed of the weights and of the demonstrations."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColdStartSettings(TrainingSettings):
+    """How the tiny policy is trained from fresh weights."""
+
+    matrix_rate: float = 0.01
+    """Peak learning rate of Muon, which trains the matrices: copying sets in earlier than with AdamW."""
+    other_rate: float = 0.006
+    """Peak learning rate of AdamW, which trains embeddings, norms and biases."""
 
 
 def make_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen2ForCausalLM:
@@ -76,13 +82,13 @@ def make_model(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, seed
 
 
 def train(
-    model: Qwen2ForCausalLM,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     demonstrator: Demonstrator,
-    settings: ColdStartSettings,
+    settings: TrainingSettings,
+    optimizers: Sequence[torch.optim.Optimizer],
 ) -> list[float]:
     """Train in place and return the loss of every step."""
-    optimizers = _optimizers(model, settings)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings)) for optimizer in optimizers
     ]
@@ -107,7 +113,8 @@ def train(
     return losses
 
 
-def _optimizers(model: Qwen2ForCausalLM, settings: ColdStartSettings) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: PreTrainedModel, settings: ColdStartSettings) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices and AdamW for the rest."""
     embedding = model.get_input_embeddings().weight
     matrices = [weight for weight in model.parameters() if weight.ndim == 2 and weight is not embedding]
     others = [weight for weight in model.parameters() if weight.ndim != 2 or weight is embedding]
@@ -117,7 +124,7 @@ def _optimizers(model: Qwen2ForCausalLM, settings: ColdStartSettings) -> list[to
     ]
 
 
-def _rate(step: int, settings: ColdStartSettings) -> float:
+def _rate(step: int, settings: TrainingSettings) -> float:
     if step < settings.warmup_steps:
         return (step + 1) / settings.warmup_steps
     progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
@@ -126,7 +133,7 @@ def _rate(step: int, settings: ColdStartSettings) -> float:
 
 
 def _batches(
-    demonstrator: Demonstrator, tokenizer: PreTrainedTokenizerBase, settings: ColdStartSettings
+    demonstrator: Demonstrator, tokenizer: PreTrainedTokenizerBase, settings: TrainingSettings
 ) -> Iterator[list[Encoded]]:
     """Yield a batch a step: trajectories of similar length, filled up to the token budget."""
     rng = random.Random(settings.seed)
@@ -147,7 +154,7 @@ def _batches(
             yield batch
 
 
-def batch_loss(model: Qwen2ForCausalLM, batch: Sequence[Encoded]) -> torch.Tensor:
+def batch_loss(model: PreTrainedModel, batch: Sequence[Encoded]) -> torch.Tensor:
     """Return the mean loss of the policy's tokens; logits are made for no other."""
     longest = max(len(one.ids) for one in batch)
     ids = torch.zeros(len(batch), longest, dtype=torch.long)

@@ -13,17 +13,19 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
 from processes import own_processes
 from rich.console import Console
 from rich.table import Table
-from run import new_run_dir, phase, prepare, script, serve, split, train
+from run import LAPTOP, new_run_dir, phase, prepare, script, serve, split, train
 
 from verl_llds.report.collapse import draw_collapse
 
 ARMS = ("grpo", "grpo_llds")
+COLLAPSE = replace(LAPTOP, experiment="laptop_collapse", num_steps=30)
 WINDOW = 10
 COMPARED = {
     "critic/score/mean": "reward",
@@ -54,14 +56,14 @@ def main() -> int:
                     check = [script("verl-llds"), "check", "experiment=laptop_collapse", *overrides_of(arm, overrides)]
                     if run.call(check) != 0:
                         return 1
-        prepare(run, out, [])
+        prepare(run, out, [], COLLAPSE)
         pair_dir = new_run_dir(out)
         with phase("retriever: serving the index"):
             url = serve(run, out, pair_dir)
         for arm in ARMS:
             run_dir = pair_dir / arm
             run_dir.mkdir()
-            status = train(run, out, run_dir, url, overrides_of(arm, overrides), "laptop_collapse")
+            status = train(run, out, run_dir, url, overrides_of(arm, overrides), COLLAPSE)
             if status != 0:
                 return status
     logs = {arm: pair_dir / arm / "metrics.jsonl" for arm in ARMS}

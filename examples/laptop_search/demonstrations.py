@@ -14,7 +14,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from relations import BRIDGE_RELATIONS, COUNTRY_RELATIONS, RELATIONS, TWO_HOP_QUESTIONS, Relation
+from relations import RELATIONS, TWO_HOP_QUESTIONS, Relation, bridge_relations, country_relations
 from trajectories import Trajectory, answer_turn, search_turn
 
 from verl_llds.search.documents import Document
@@ -36,6 +36,8 @@ class DemonstrationSettings:
     """Share of observations without the right passage."""
     random_name_share: float = 0.35
     """Share of names put together from random tokens instead of taken from the world."""
+    filler_share: float = 0.0
+    """Share of the passages not to be read that come from the corpus instead of being made up."""
     num_documents: int = 3
     """Passages in an observation, as many as the retriever returns."""
 
@@ -65,11 +67,28 @@ class Demonstrator:
         extras: Mapping[str, Sequence[str]],
         settings: DemonstrationSettings,
         rng: random.Random,
+        *,
+        relations: Mapping[str, Relation] = RELATIONS,
+        fillers: Sequence[Document] = (),
     ) -> None:
-        """Take names by kind (a relation's name for values), token texts and second sentences by relation."""
+        """Take what demonstrations are made of.
+
+        Args:
+            names: by kind of subject, and by relation for values.
+            pieces: texts of tokens, for names that do not exist.
+            extras: what passages are completed with, by relation.
+            settings: how the demonstrations behave.
+            rng: the one random source.
+            relations: what the made-up facts are instances of, by name.
+            fillers: passages of the corpus, for ``filler_share``.
+        """
         self._names = names
         self._pieces = pieces
         self._extras = extras
+        self._relations = relations
+        self._fillers = fillers
+        self._bridges = bridge_relations(relations)
+        self._of_countries = country_relations(relations)
         self._settings = settings
         self._rng = rng
 
@@ -95,8 +114,8 @@ class Demonstrator:
         )
 
     def _two_hop(self, documents: int) -> Trajectory:
-        bridge = self._make_up(self._rng.choices(BRIDGE_RELATIONS, (2, 5, 3))[0])
-        second = self._rng.choice(COUNTRY_RELATIONS)
+        bridge = self._make_up(self._rng.choices(self._bridges, [bridge.bridge_weight for bridge in self._bridges])[0])
+        second = self._rng.choice(self._of_countries)
         clause = bridge.relation.bridge.format(s=bridge.subject)
         question = self._rng.choice(TWO_HOP_QUESTIONS).format(thing=second.thing, bridge=clause)
         shown, read = self._observe(bridge, documents)
@@ -119,8 +138,8 @@ class Demonstrator:
     def _any_relation(self) -> Relation:
         # Half of the single-hop questions are about places and elements, half about countries.
         if self._chance(0.5):
-            return self._rng.choice(COUNTRY_RELATIONS)
-        return self._rng.choice([r for r in RELATIONS.values() if r.subject_kind != "country"])
+            return self._rng.choice(self._of_countries)
+        return self._rng.choice([r for r in self._relations.values() if r.subject_kind != "country"])
 
     def _maybe_wrong(self, fact: _MadeUp) -> _MadeUp:
         if not self._chance(self._settings.sloppy_share):
@@ -129,7 +148,7 @@ class Demonstrator:
 
     def _sibling(self, relation: Relation) -> Relation:
         """Return a relation of the same kind of subject: another one where there is one."""
-        same = [r for r in RELATIONS.values() if r.subject_kind == relation.subject_kind and r is not relation]
+        same = [r for r in self._relations.values() if r.subject_kind == relation.subject_kind and r is not relation]
         return self._rng.choice(same) if same else relation
 
     def _observe(self, fact: _MadeUp, count: int) -> tuple[tuple[Document, ...], _MadeUp]:
@@ -144,11 +163,17 @@ class Demonstrator:
                 position = self._rng.randrange(count)
             shown.insert(position, fact)
             read = self._rng.choice(shown) if self._chance(self._settings.sloppy_share / 2) else fact
-        return tuple(self._document(one) for one in shown), read
+        return tuple(self._document(one) if one is read else self._unread(one) for one in shown), read
+
+    def _unread(self, fact: _MadeUp) -> Document:
+        """Return the passage of a fact that is shown beside the one read, or one of the corpus in its place."""
+        if self._settings.filler_share and self._chance(self._settings.filler_share):
+            return self._rng.choice(self._fillers)
+        return self._document(fact)
 
     def _distractor(self, fact: _MadeUp) -> _MadeUp:
         sibling = self._sibling(fact.relation)
-        if sibling is not fact.relation and self._chance(0.5):
+        if sibling is not fact.relation and not fact.relation.shares_passage and self._chance(0.5):
             return self._make_up(sibling, subject=fact.subject)
         return self._make_up(fact.relation)
 

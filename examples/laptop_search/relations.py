@@ -7,6 +7,7 @@ not to paraphrase.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -28,6 +29,10 @@ class Relation:
     """Single-hop questions with a ``{s}``."""
     bridge: str = ""
     """Noun phrase with a ``{s}`` for the object, where the relation can be the first of two hops."""
+    bridge_weight: int = 0
+    """How often a demonstration takes it for the first of two hops, next to the others."""
+    shares_passage: bool = False
+    """Whether the passage that holds it holds the subject's other facts as well."""
 
     def passage(self, subject: str, value: str, extra: str) -> str:
         """Return the passage's text: the statement and one more sentence."""
@@ -45,7 +50,7 @@ def _attribute(name: str, kind: str, thing: str, *more: str) -> Relation:
     )
 
 
-def _place(name: str, noun: str) -> Relation:
+def _place(name: str, noun: str, bridge_weight: int) -> Relation:
     return Relation(
         name=name,
         subject_kind=noun,
@@ -54,6 +59,7 @@ def _place(name: str, noun: str) -> Relation:
         statement=f"The country of the {noun} {{s}} is {{o}}",
         questions=(f"In which country is the {noun} {{s}}?", f"What is the country of the {noun} {{s}}?"),
         bridge=f"the country of the {noun} {{s}}",
+        bridge_weight=bridge_weight,
     )
 
 
@@ -81,19 +87,25 @@ _RELATIONS = (
         statement="The discovery country of {s} is {o}",
         questions=("What is the discovery country of {s}?", "In which country was {s} discovered?"),
         bridge="the discovery country of {s}",
+        bridge_weight=2,
     ),
-    _place("city_country", "city"),
-    _place("peak_country", "peak"),
+    _place("city_country", "city", 5),
+    _place("peak_country", "peak", 3),
 )
 
 RELATIONS: dict[str, Relation] = {relation.name: relation for relation in _RELATIONS}
 """Every relation, by name."""
 
-BRIDGE_RELATIONS = tuple(relation for relation in _RELATIONS if relation.bridge)
-"""Relations that lead to a country."""
 
-COUNTRY_RELATIONS = tuple(relation for relation in _RELATIONS if relation.subject_kind == "country")
-"""Relations that start from a country: the second hop."""
+def bridge_relations(relations: Mapping[str, Relation]) -> list[Relation]:
+    """Return the relations that lead to a country."""
+    return [relation for relation in relations.values() if relation.bridge]
+
+
+def country_relations(relations: Mapping[str, Relation]) -> list[Relation]:
+    """Return the relations that start from a country: the second hop."""
+    return [relation for relation in relations.values() if relation.subject_kind == "country"]
+
 
 TWO_HOP_QUESTIONS = ("What is the {thing} of {bridge}?", "Name the {thing} of {bridge}.")
 """How a bridge and a second hop make a question."""

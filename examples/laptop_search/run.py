@@ -4,7 +4,7 @@
 
 Phases: world, index, policy, retriever, evaluation + training + evaluation in one verl run, table. The first
 three are kept in DIR and made again only when what they are made from changes. Each call trains anew, in a
-directory of its own under DIR/runs.
+directory of its own under DIR/runs. Other jobs of the same kind are a `Job` of their own.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from processes import Run, own_processes
@@ -28,51 +29,78 @@ HERE = Path(__file__).resolve().parent
 READY_TIMEOUT_S = 180.0
 
 
-def main() -> int:
-    """Run all phases; return the exit status."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Phase:
+    """One step of the preparation."""
+
+    title: str
+    """What it is, for the terminal."""
+    command: Sequence[str]
+    """What is run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What distinguishes one job on a small world from another."""
+
+    experiment: str
+    """Name of the file in config/experiment."""
+    num_steps: int
+    """Its ``trainer.total_training_steps``."""
+    phases: Callable[[Path], Sequence[Phase]]
+    """What makes world, index and policy under a directory, in order, each cached by its own command."""
+
+
+def laptop_phases(out: Path) -> list[Phase]:
+    """Return what makes the laptop's world, index and cold-started policy."""
+    build = [sys.executable, str(HERE / "build.py")]
+    return [
+        Phase(title="world: passages and questions", command=[*build, "world", f"--out={out / 'world'}"]),
+        # Beside other work, two threads waiting for each other took three times the CPU time.
+        index_phase(out, "--threads=1"),
+        Phase(
+            title="policy: cold start by supervised training",
+            command=[*build, "policy", f"--world={out / 'world'}", f"--out={out / 'policy'}"],
+        ),
+    ]
+
+
+def index_phase(out: Path, *options: str) -> Phase:
+    """Return what encodes a world's passages."""
+    paths = [f"--corpus={out / 'world' / 'passages.jsonl'}", f"--out={out / 'index'}"]
+    command = [script("retriever-server"), "index", "--overwrite", *options, *paths]
+    return Phase(title="index: encoding the passages", command=command)
+
+
+def main(job: Job) -> int:
+    """Run a job from the command line's arguments; return the exit status."""
     own, overrides = split(sys.argv[1:])
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=f"Prepare, evaluate, train and evaluate: {job.experiment}.")
     parser.add_argument("--out", type=Path, required=True, help="directory for everything made")
     out: Path = parser.parse_args(own).out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with own_processes() as run:
         run_dir = new_run_dir(out)
-        prepare(run, out, overrides)
+        prepare(run, out, overrides, job)
         with phase("retriever: serving the index"):
             url = serve(run, out, run_dir)
-        status = train(run, out, run_dir, url, overrides)
+        status = train(run, out, run_dir, url, overrides, job)
     if status == 0:
         summarise(out, run_dir)
         print(f"All of it took {time.monotonic() - started:.0f} s.")
     return status
 
 
-def prepare(run: Run, out: Path, overrides: Sequence[str]) -> None:
-    """Make the world, its index and the cold-started policy, unless they are there."""
-    build = [sys.executable, str(HERE / "build.py")]
+def prepare(run: Run, out: Path, overrides: Sequence[str], job: Job) -> None:
+    """Make the world, its index and the policy, unless they are there."""
     if overrides and not (out / "policy").exists():
         # The next phases take minutes: a typo should not wait for them.
         with phase("configuration: checking the overrides"):
-            _must(run.call([script("verl-llds"), "check", "experiment=laptop_llds", *overrides]))
-    with phase("world: passages and questions"):
-        _must(run.call([*build, "world", "--out", str(out / "world")]))
-    with phase("index: encoding the passages"):
-        _must(
-            # Beside other work, two threads waiting for each other took three times the CPU time.
-            run.call(
-                [
-                    script("retriever-server"),
-                    "index",
-                    "--overwrite",
-                    "--threads=1",
-                    f"--corpus={out / 'world' / 'passages.jsonl'}",
-                    f"--out={out / 'index'}",
-                ]
-            )
-        )
-    with phase("policy: cold start by supervised training"):
-        _must(run.call([*build, "policy", "--world", str(out / "world"), "--out", str(out / "policy")]))
+            _must(run.call([script("verl-llds"), "check", f"experiment={job.experiment}", *overrides]))
+    for part in job.phases(out):
+        with phase(part.title):
+            _must(run.call(part.command))
 
 
 def serve(run: Run, out: Path, run_dir: Path) -> str:
@@ -91,17 +119,15 @@ def serve(run: Run, out: Path, run_dir: Path) -> str:
     return url
 
 
-def train(
-    run: Run, out: Path, run_dir: Path, url: str, overrides: Sequence[str], experiment: str = "laptop_llds"
-) -> int:
+def train(run: Run, out: Path, run_dir: Path, url: str, overrides: Sequence[str], job: Job) -> int:
     """Train and evaluate in one run of verl's trainer; return its exit status."""
     log, metrics = run_dir / "train.log", run_dir / "metrics.jsonl"
-    command = [sys.executable, "-m", "verl.trainer.main_ppo", f"experiment={experiment}"]
+    command = [sys.executable, "-m", "verl.trainer.main_ppo", f"experiment={job.experiment}"]
     command += [f"laptop.world={out / 'world'}", f"laptop.policy={out / 'policy'}", f"laptop.run={run_dir}"]
     command += [f"search.url={url.rstrip('/')}/retrieve", *overrides]
     print(f"training: {shlex.join(command)}\n  log: {log}")
     process = run.start(command, log=log, env={"VERL_FILE_LOGGER_PATH": str(metrics), "HYDRA_FULL_ERROR": "1"})
-    follow(process, metrics, _num_steps(overrides, DEFAULT_STEPS[experiment]))
+    follow(process, metrics, _num_steps(overrides, job.num_steps))
     status = process.wait()
     if status != 0:
         print(
@@ -166,12 +192,12 @@ def _must(status: int) -> None:
         raise SystemExit(status)
 
 
-DEFAULT_STEPS = {"laptop_llds": 20, "laptop_collapse": 30}
-"""``trainer.total_training_steps`` by file of config/experiment."""
+LAPTOP = Job(experiment="laptop_llds", num_steps=20, phases=laptop_phases)
+"""The job of recipes/laptop_llds.sh."""
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        sys.exit(main(LAPTOP))
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)

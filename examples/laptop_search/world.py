@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from facts import Fact, load_facts
 from questions import Question, QuestionSettings, make_questions
-from relations import RELATIONS
+from relations import RELATIONS, Relation
 
 from verl_llds.reward.qa import normalize_answer
 from verl_llds.search.documents import Document
@@ -76,6 +76,8 @@ class World:
     """Training questions."""
     test: tuple[Question, ...]
     """Held-out questions, on other facts."""
+    relations: Mapping[str, Relation] = field(default_factory=lambda: RELATIONS)
+    """What the facts are instances of."""
 
     def passage_ids(self) -> dict[str, str]:
         """Map a fact's key to the id of its passage."""
@@ -84,12 +86,12 @@ class World:
     def passages(self) -> list[Document]:
         """One passage a fact: the subject as title, the statement and one more sentence as text."""
         ids = self.passage_ids()
-        return [document_of(fact, ids[fact.key]) for fact in self.facts]
+        return [document_of(fact, ids[fact.key], self.relations) for fact in self.facts]
 
 
-def document_of(fact: Fact, passage_id: str) -> Document:
+def document_of(fact: Fact, passage_id: str, relations: Mapping[str, Relation]) -> Document:
     """Return the passage that holds a fact."""
-    text = RELATIONS[fact.relation].passage(fact.subject, fact.value, fact.extra)
+    text = relations[fact.relation].passage(fact.subject, fact.value, fact.extra)
     return Document(id=passage_id, contents=f"{fact.subject}\n{text}")
 
 
@@ -111,7 +113,8 @@ def check_world(world: World) -> None:
     for question in (*world.train, *world.test):
         for fact in question.facts:
             contents = passages[ids[fact.key]]
-            if normalize_answer(fact.value) not in normalize_answer(contents) or not normalize_answer(fact.value):
+            told = normalize_answer(fact.evidence or fact.value)
+            if told not in normalize_answer(contents) or not told:
                 raise ValueError(f"passage {ids[fact.key]} does not hold the answer to: {question.text}")
     asked = {fact.key for question in world.train for fact in question.facts}
     leaked = sorted({fact.key for question in world.test for fact in question.facts} & asked)
@@ -122,13 +125,14 @@ def check_world(world: World) -> None:
 def write_world(world: World, directory: Path) -> dict[str, int]:
     """Write the three files and return their row counts."""
     ids = world.passage_ids()
+    passages = world.passages()
     with (directory / PASSAGES_FILE).open("w", encoding="utf-8", newline="\n") as file:
-        for passage in world.passages():
+        for passage in passages:
             file.write(json.dumps({"id": passage.id, "contents": passage.contents}, ensure_ascii=False) + "\n")
     for name, split, questions in ((TRAIN_FILE, "train", world.train), (TEST_FILE, "test", world.test)):
         rows = [_row(question, split, index, ids) for index, question in enumerate(questions)]
         pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), directory / name)
-    return {PASSAGES_FILE: len(world.facts), TRAIN_FILE: len(world.train), TEST_FILE: len(world.test)}
+    return {PASSAGES_FILE: len(passages), TRAIN_FILE: len(world.train), TEST_FILE: len(world.test)}
 
 
 def user_message(question: str) -> list[dict[str, str]]:

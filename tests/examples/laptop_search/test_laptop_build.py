@@ -1,10 +1,11 @@
 import json
 from pathlib import Path
 
-import build
 import policy
 import pytest
 from cache import FINGERPRINT_FILE, fingerprint, is_current, rebuild
+
+import build
 
 INPUTS = {"code": {}, "settings": {"seed": 0}, "packages": {}}
 

@@ -1,12 +1,12 @@
 import math
 import random
-from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
 import pytest
 import torch
 from cold_start import ColdStartSettings, ModelSettings
+from demonstrations import DemonstrationSettings
 from policy import PolicySettings, make_demonstrator, make_tokenizer, write_policy
 from trajectories import Trajectory, encode_trajectories, prompt_text
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
@@ -28,7 +28,7 @@ def tokenizer(world: World) -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="module")
 def demonstrations(world: World, tokenizer: PreTrainedTokenizerFast) -> list[Trajectory]:
-    demonstrator = make_demonstrator(world, tokenizer, PolicySettings())
+    demonstrator = make_demonstrator(world, tokenizer, PolicySettings().demonstrations, seed=0)
     return [demonstrator.write() for _ in range(1000)]
 
 
@@ -144,7 +144,6 @@ def test_short_cold_start_learns_and_saves(world: World, tmp_path: Path) -> None
 
 
 def test_same_seed_same_demonstrations(world: World, tokenizer: PreTrainedTokenizerFast) -> None:
-    settings = PolicySettings()
-    settings = replace(settings, cold_start=replace(settings.cold_start, seed=random.randrange(100)))
-    one, other = (make_demonstrator(world, tokenizer, settings) for _ in range(2))
+    seed = random.randrange(100)
+    one, other = (make_demonstrator(world, tokenizer, DemonstrationSettings(), seed) for _ in range(2))
     assert [one.write() for _ in range(50)] == [other.write() for _ in range(50)]

