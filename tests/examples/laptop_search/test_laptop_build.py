@@ -1,11 +1,14 @@
 import json
 from pathlib import Path
 
+# Where something has been made, a folder of the same name in the root changes how these would be sorted.
+# isort: off
+import build
 import policy
 import pytest
 from cache import FINGERPRINT_FILE, fingerprint, is_current, rebuild
 
-import build
+# isort: on
 
 INPUTS = {"code": {}, "settings": {"seed": 0}, "packages": {}}
 
