@@ -2,7 +2,7 @@
 
     python docs/screenshots.py
 
-The report is that of two recorded runs of examples/collapse_lab, one of which collapses; the viewer shows the recorded
+The report is that of two recorded runs of examples/collapse_lab, one of which collapses; the viewer shows a recorded
 run of verl's trainer on the CPU in tests/report/data.
 """
 
@@ -64,16 +64,11 @@ def take_report(page: Page, out: Path) -> None:
 
 
 def take_viewer(page: Page, out: Path) -> None:
-    """Show the pair of siblings that begin most alike, one token explained."""
+    """Show a trajectory beside the list, its first observation unfolded."""
     page.goto(page.url.partition("#")[0] + "#trajectories")
-    page.get_by_label("with log-probabilities").check()
-    page.get_by_label("groups with right and wrong").check()
-    page.locator("[data-column=shared] button").click()
     page.locator(".space .row").first.click()
-    page.wait_for_selector(".token")
-    page.keyboard.press("c")
-    page.wait_for_selector(".parting")
-    page.locator(".side").first.locator(".token.open, .policy .token").first.hover()
+    page.locator(".observation > summary").first.click()
+    page.locator(".passage > summary").first.click()
     page.wait_for_timeout(200)
     page.screenshot(path=out)
     print(out)

@@ -1,9 +1,9 @@
-"""Records the run that tests/report reads: verl's trainer on the CPU, a policy that half knows eight capitals.
+"""Records a run to look at: verl's trainer on the CPU, a policy that half knows eight capitals.
 
     python -m pytest tests/e2e/record_report_run.py --basetemp=build/recording
 
-A few minutes. Called by hand when what a run leaves behind changes; pytest does not collect it by itself. The
-recording, tests/report/data/run, is trimmed to a few steps of trajectories.
+A few minutes. Called by hand; pytest does not collect it by itself. The recording, tests/report/data/searches, is
+trimmed to a few steps of trajectories, token by token where they were recorded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from verl_llds.search.search_r1 import format_observation
 if TYPE_CHECKING:
     from conftest import World
 
-RECORDING = Path(__file__).resolve().parents[1] / "report" / "data" / "run"
+RECORDING = Path(__file__).resolve().parents[1] / "report" / "data" / "searches"
 NUM_STEPS = 12
 KEPT_STEPS = (1, 4, 12)
 TIMEOUT_S = 1500

@@ -82,7 +82,7 @@ def _verdict(place: int, run: Mapping[str, Any]) -> str:
         f'<article class="verdict" data-phase="{escape(said["phase"])}">'
         f'<p class="run">{escape(run["name"])}</p><h2>{escape(said["headline"])}</h2>'
         f'<p class="words">{escape(said["paragraph"])}</p>'
-        f'{f"<p>What to try:</p><ul>{advice}</ul>" if advice else ""}'
+        f"{f'<p>What to try:</p><ul>{advice}</ul>' if advice else ''}"
         f'<div class="ribbon" id="ribbon-{place}"></div><p class="fine">{escape(said["source"])}</p></article>'
     )
 
