@@ -57,6 +57,9 @@ def evaluate(*arguments: object) -> int:
     [
         (["--model", "m"], "eval needs --data and --out"),
         (["--model", "m", "--ask", "Q?", "--out", "o"], "--ask plays one episode"),
+        (["--model", "m", "--ask", " "], "--ask is empty"),
+        (["--model", "m", "--ask", "Q?", "--ask-prompt", "no place"], "--ask-prompt has no {question}"),
+        (["--model", "m", "--data", "d", "--out", "o", "--ask-prompt", "{question}"], "--ask-prompt is of --ask alone"),
         (["--model", "m", "--data", "d", "--out", "o", "--num-samples", "3"], "--num-samples 3 with --temperature 0"),
         (["--model", "m", "--data", "nowhere.parquet", "--out", "o"], "nowhere.parquet is not there"),
         (["--model", "m", "--data", "d", "--out", "o", "--max-turns", "0"], "search.max_turns"),

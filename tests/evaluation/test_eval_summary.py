@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from verl_llds.errors import EvaluationError
 from verl_llds.evaluation.compare import compare_rows, other_settings
 from verl_llds.evaluation.published import matching_sources
 from verl_llds.evaluation.summary import ordered_sources, summarize
-from verl_llds.evaluation.tables import footnotes, numbers_table, published_table, status_line
+from verl_llds.evaluation.tables import episodes_table, footnotes, published_table, scores_table, status_line
 
 
 def line(number: int, source: str, em: float, sample: int = 0, **values: Any) -> dict[str, Any]:
@@ -39,8 +40,8 @@ def by_uid(*lines: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {one["uid"]: one for one in lines}
 
 
-def shown(*tables: Any) -> str:
-    console = Console(width=240, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+def shown(*tables: Any, width: int = 240) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     for table in tables:
         console.print(table)
     return console.export_text()
@@ -69,7 +70,7 @@ def test_the_last_batch_is_dropped_by_the_order_of_the_files_and_said() -> None:
     summary = summarize(list(reversed(rows)), seed=0, drop_last=6)
     assert summary.num_questions == (4, 2)
     assert summary.num_dropped == 1
-    assert "1 dropped as Search-R1 does" in shown(numbers_table(summary)).replace("\n", " ")
+    assert "1 dropped as Search-R1 does" in " ".join(shown(scores_table(summary)).split())
     assert summarize(rows, seed=0).num_questions == (4, 3)
 
 
@@ -80,7 +81,11 @@ def test_sets_come_in_the_order_of_the_papers_and_then_by_name() -> None:
 def test_the_tables_say_what_was_measured() -> None:
     rows = [line(0, "nq", 1), line(1, "nq", 0, status="out_of_turns")]
     summary = summarize(rows, seed=0)
-    text = shown(numbers_table(summary), published_table(summary, "mine", matching_sources("3B GRPO + LLDS-MA")))
+    text = shown(
+        scores_table(summary),
+        episodes_table(summary),
+        published_table(summary, "mine", matching_sources("3B GRPO + LLDS-MA")),
+    )
     assert "0.500 [0.000, 1.000]" in text
     assert "50.0%" in text
     assert "mine" in text
@@ -123,3 +128,11 @@ def test_evaluations_of_other_questions_are_not_compared() -> None:
 def test_what_differs_beside_the_model_is_named() -> None:
     old, new = {"settings": {"model": "a", "topk": 3}}, {"settings": {"model": "b", "topk": 5}}
     assert other_settings(old, new) == ["topk is 3 in A and 5 in B"]
+
+
+def test_scores_are_whole_in_a_narrow_terminal() -> None:
+    rows = [line(n, source, n % 2) for source in ("hotpotqa", "2wikimultihopqa") for n in range(20_000)]
+    text = shown(scores_table(summarize(rows, seed=0)), width=80)
+    assert len(re.findall(r"0\.500 \[0\.\d{3}, 0\.\d{3}\]", text)) == 4 * 3
+    assert "20000" in text
+    assert "…" not in text

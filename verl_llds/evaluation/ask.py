@@ -21,35 +21,33 @@ from verl_llds.search.client import SearchClient
 from verl_llds.search.environment import Environment, make_environment
 from verl_llds.search.episode import run_episode
 from verl_llds.search.protocol import ANSWER_OPEN
-from verl_llds.search.search_r1 import PROMPT_TEMPLATE
 from verl_llds.search.trajectory import Generation, Trajectory
 
 _POLICY, _OBSERVATION, _ANSWER = "cyan", "dim", "bold green"
 _BROKEN = "\ufffd"
 
 
-def ask(settings: EvalSettings, question: str, expect_corpus: str | None, console: Console) -> Trajectory:
+def ask(settings: EvalSettings, text: str, expect_corpus: str | None, console: Console) -> Trajectory:
     """Play one episode and print it while it is played.
+
+    Args:
+        settings: how.
+        text: the user's turn.
+        expect_corpus: beginning of the SHA-256 of the retriever's corpus; None takes any.
+        console: where.
 
     Raises:
         LLDSError: for model or retriever that cannot be had, and if the episode failed.
     """
-    if not question.strip():
-        raise EvaluationError("--ask is empty: ask something")
     if settings.server is None:
         check_vllm()
     model = open_model(settings)
     check_served(settings.search, expect_corpus)
     client = SearchClient(settings.search)
     environment = make_environment(settings.search, client, model.tokenizer)
-    return asyncio.run(_play(settings, model, environment, client, _asked(question), console))
-
-
-def _asked(text: str) -> Question:
-    # Search-R1's questions end so, and policies are trained on such.
-    text = text.strip() if text.strip().endswith("?") else f"{text.strip()}?"
-    messages = ({"role": "user", "content": PROMPT_TEMPLATE.format(question=text)},)
-    return Question(id="asked", source="asked", split="", messages=messages, targets=(), number=0)
+    messages = ({"role": "user", "content": text},)
+    question = Question(id="asked", source="asked", split="", messages=messages, targets=(), number=0)
+    return asyncio.run(_play(settings, model, environment, client, question, console))
 
 
 async def _play(

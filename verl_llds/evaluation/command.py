@@ -48,6 +48,12 @@ def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument(
         "--ask", metavar="QUESTION", help="play one episode in the terminal instead of --data and --out"
     )
+    parser.add_argument(
+        "--ask-prompt",
+        metavar="TEXT",
+        help="what is said around --ask's question, for a policy trained with another prompt than Search-R1's; "
+        "{question} stands for it",
+    )
     _add_episode(parser.add_argument_group("the episode"))
     _add_decoding(parser.add_argument_group("sampling"))
     _add_engine(parser.add_argument_group("the engine"))
@@ -130,15 +136,14 @@ def _hash(text: str) -> str:
 
 
 def _eval(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from verl_llds.evaluation.ask import ask
     from verl_llds.evaluation.run import Request, evaluate
+    from verl_llds.evaluation.tables import open_console
 
     try:
         settings = _settings(arguments)
         if arguments.ask is not None:
-            ask(settings, arguments.ask, arguments.expect_corpus, Console())
+            ask(settings, _asked(arguments), arguments.expect_corpus, open_console())
             return 0
         request = Request(
             data=tuple(arguments.data),
@@ -148,11 +153,28 @@ def _eval(arguments: argparse.Namespace) -> int:
             drop_last=arguments.compat_drop_last,
             published=arguments.published,
         )
-        evaluate(settings, request, Console())
+        evaluate(settings, request, open_console())
     except LLDSError as error:
         print(f"verl-llds: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _asked(arguments: argparse.Namespace) -> str:
+    """Return the user's turn of --ask.
+
+    Raises:
+        ConfigError: for an empty question, or a prompt without a place for it.
+    """
+    from verl_llds.search.search_r1 import PROMPT_TEMPLATE
+
+    question, prompt = arguments.ask.strip(), arguments.ask_prompt or PROMPT_TEMPLATE
+    if not question:
+        raise ConfigError("--ask is empty: ask something")
+    if "{question}" not in prompt:
+        raise ConfigError("--ask-prompt has no {question}: write it where the question is to stand")
+    # Search-R1's questions end so, and policies are trained on such.
+    return str(prompt).replace("{question}", question if question.endswith("?") else f"{question}?")
 
 
 def _settings(arguments: argparse.Namespace) -> EvalSettings:
@@ -165,6 +187,8 @@ def _settings(arguments: argparse.Namespace) -> EvalSettings:
 
     if arguments.ask is None and not (arguments.data and arguments.out):
         raise ConfigError("eval needs --data and --out, or a question with --ask")
+    if arguments.ask is None and arguments.ask_prompt is not None:
+        raise ConfigError("--ask-prompt is of --ask alone; the prompts of --data are in its files")
     if arguments.ask is not None and (arguments.data or arguments.out or arguments.num_samples > 1):
         raise ConfigError("--ask plays one episode and keeps nothing: leave --data, --out and --num-samples out")
     search, response_length = _search(arguments)
@@ -210,12 +234,11 @@ def _search(arguments: argparse.Namespace) -> tuple[SearchConfig, int | None]:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from verl_llds.evaluation.compare import compare
+    from verl_llds.evaluation.tables import open_console
 
     try:
-        compare(arguments.a, arguments.b, Console(), seed=arguments.seed)
+        compare(arguments.a, arguments.b, open_console(), seed=arguments.seed)
     except LLDSError as error:
         print(f"verl-llds: {error}", file=sys.stderr)
         return 1

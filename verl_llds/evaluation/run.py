@@ -24,10 +24,11 @@ from verl_llds.evaluation.settings import EvalSettings
 from verl_llds.evaluation.start import open_sampler
 from verl_llds.evaluation.summary import Summary, summarize
 from verl_llds.evaluation.tables import (
+    episodes_table,
     footnotes,
-    numbers_table,
     print_header,
     published_table,
+    scores_table,
     status_line,
 )
 from verl_llds.evaluation.vllm_sampler import check_vllm
@@ -150,7 +151,8 @@ def _expected_corpus(paths: Sequence[Path]) -> str | None:
 
 
 def _print(console: Console, summary: Summary, model: Model, request: Request, failed: Sequence[Any]) -> None:
-    console.print(numbers_table(summary))
+    console.print(scores_table(summary))
+    console.print(episodes_table(summary))
     console.print(status_line(summary), highlight=False)
     if failed:
         console.print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from rich.table import Table
 from verl_llds.evaluation.bootstrap import Estimate
 from verl_llds.evaluation.published import PublishedRow, Source
 from verl_llds.evaluation.questions import Question
-from verl_llds.evaluation.summary import Summary
+from verl_llds.evaluation.summary import METRICS, Summary
 from verl_llds.reward.sources import SEVEN_SETS
 from verl_llds.search.trajectory import EpisodeStatus
 
@@ -27,6 +28,7 @@ SHORT_NAMES = {
 }
 """What the papers' tables call the seven sets."""
 
+_FILE_WIDTH = 160
 _COMPLETE = {one.name: one.num_questions for one in SEVEN_SETS}
 
 
@@ -57,30 +59,51 @@ def print_header(console: Console, facts: Mapping[str, Any]) -> None:
     console.print(table, markup=False, highlight=False)
 
 
-def numbers_table(summary: Summary) -> Table:
-    """Return the numbers of each set, their mean over sets (macro) and over questions (micro)."""
+def open_console() -> Console:
+    """Return a console on standard output; one that is no terminal is wide enough for every table."""
+    return Console() if sys.stdout.isatty() else Console(width=_FILE_WIDTH)
+
+
+def scores_table(summary: Summary) -> Table:
+    """Return the scores of each set, their mean over sets (macro) and over questions (micro)."""
     samples = f", {summary.num_samples} episodes each" if summary.num_samples > 1 else ""
     title = f"{sum(summary.num_questions)} questions{samples}; 95% intervals by bootstrap over questions"
     if summary.num_dropped:
         title += f"; {summary.num_dropped} dropped as Search-R1 does"
-    table = Table(title=title, title_justify="left")
-    table.add_column("questions", no_wrap=True)
-    for name in ("n", "EM", "F1", "sub-EM", "searches", "answered", "failed", "policy tokens", "observed tokens"):
-        table.add_column(name, justify="right", no_wrap=name in ("n", "EM", "F1", "sub-EM"))
+    table = Table(title=title, title_justify="left", padding=(0, 0))
+    table.add_column("questions")
+    for column in ("n", "EM", "F1", "sub-EM"):
+        table.add_column(column, justify="right", no_wrap=True)
     for number, source in enumerate(summary.sources):
-        estimates = [summary.metrics[name].sets[number] for name in ("em", "f1", "sub_em")]
+        cells = [_interval(summary.metrics[name].sets[number]) for name in METRICS]
         is_last = number == len(summary.sources) - 1
-        table.add_row(
-            SHORT_NAMES.get(source, source),
-            str(summary.num_questions[number]),
-            *map(_interval, estimates),
-            *_means(summary, number),
-            end_section=is_last,
-        )
+        table.add_row(SHORT_NAMES.get(source, source), str(summary.num_questions[number]), *cells, end_section=is_last)
     if len(summary.sources) > 1:
-        table.add_row("mean of sets", "", *(_interval(summary.metrics[name].macro) for name in ("em", "f1", "sub_em")))
-    micro = [summary.metrics[name].micro for name in ("em", "f1", "sub_em")]
-    table.add_row("all questions", str(sum(summary.num_questions)), *map(_interval, micro), *_means(summary, -1))
+        table.add_row("mean of sets", "", *(_interval(summary.metrics[name].macro) for name in METRICS))
+    micro = [_interval(summary.metrics[name].micro) for name in METRICS]
+    table.add_row("all questions", str(sum(summary.num_questions)), *micro)
+    return table
+
+
+def episodes_table(summary: Summary) -> Table:
+    """Return what episodes were like: means for each set, and over all episodes."""
+    table = Table(title="Per episode", title_justify="left")
+    table.add_column("questions")
+    for column in ("valid searches", "answered", "failed", "policy tokens", "observed tokens", "seconds"):
+        table.add_column(column, justify="right")
+    names = [*(SHORT_NAMES.get(source, source) for source in summary.sources), "all questions"]
+    for number, name in enumerate(names):
+        means = {quantity: values[number] for quantity, values in summary.means.items()}
+        table.add_row(
+            name,
+            f"{means['valid_searches']:.2f}",
+            f"{means['answered']:.1%}",
+            f"{means['failed']:.1%}",
+            f"{means['policy_tokens']:.0f}",
+            f"{means['observation_tokens']:.0f}",
+            f"{means['seconds']:.2f}",
+            end_section=number == len(summary.sources) - 1,
+        )
     return table
 
 
@@ -100,8 +123,8 @@ def published_table(summary: Summary, name: str, sources: Sequence[Source]) -> T
     for column in ("source", "model", "method"):
         table.add_column(column)
     for one in SEVEN_SETS:
-        table.add_column(SHORT_NAMES[one.name], justify="right")
-    table.add_column("mean", justify="right")
+        table.add_column(SHORT_NAMES[one.name], justify="right", min_width=5)
+    table.add_column("mean", justify="right", min_width=5)
     ours = dict(zip(summary.sources, summary.metrics["em"].sets, strict=True))
     figures = {one.name: ours[one.name].mean for one in SEVEN_SETS if one.name in ours}
     row = PublishedRow(source="here", model=name, method="", em=figures)
@@ -125,14 +148,3 @@ def _add(table: Table, row: PublishedRow, *, is_last: bool, style: str | None = 
 
 def _interval(estimate: Estimate) -> str:
     return f"{estimate.mean:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
-
-
-def _means(summary: Summary, number: int) -> list[str]:
-    means = summary.means
-    return [
-        f"{means['valid_searches'][number]:.2f}",
-        f"{means['answered'][number]:.1%}",
-        f"{means['failed'][number]:.1%}",
-        f"{means['policy_tokens'][number]:.0f}",
-        f"{means['observation_tokens'][number]:.0f}",
-    ]

@@ -60,6 +60,8 @@ class VllmSampler:
             tensor_parallel_size=settings.tensor_parallel,
             gpu_memory_utilization=0.1 if is_cpu else settings.gpu_memory,
             enforce_eager=is_cpu,
+            # The model in the engine's own process: one process less to start and to hold.
+            distributed_executor_backend="uni" if is_cpu else None,
             enable_prefix_caching=True,
             disable_log_stats=True,
             seed=settings.decoding.seed,
