@@ -127,6 +127,21 @@ def test_the_numbers_are_those_counted_by_hand_and_the_same_behind_a_server(
 
 
 @pytest.mark.e2e
+def test_many_seeded_samples_are_played_by_the_cpu_engine(
+    world: World, retriever_url: str, offline_environment: dict[str, str], tmp_path: Path
+) -> None:
+    # So many prompts at once that vLLM would read some in pieces, of which its CPU build dies where a seed is given.
+    arguments = ("--data", world.train, "--out", tmp_path, "--temperature", "1", "--num-samples", "60")
+    ended = evaluate(world, retriever_url, offline_environment, *arguments)
+    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
+    rows = read_rows(tmp_path)
+    assert len({row["uid"] for row in rows}) == len(rows) == 60 * len(CAPITALS)
+    assert not [row["error"] for row in rows if row["error"]]
+    assert len({row["output"] for row in rows}) > 10
+    assert "8 questions, 60 episodes each" in ended.stdout
+
+
+@pytest.mark.e2e
 def test_a_retriever_of_another_corpus_is_refused_before_the_model_is_loaded(
     world: World, retriever_url: str, offline_environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib import metadata
 from itertools import count
 from typing import Any
 
 from verl_llds.errors import EvaluationError
+from verl_llds.evaluation.guard import guarded_children
 from verl_llds.evaluation.sampler import Watch
 from verl_llds.evaluation.settings import Decoding, EvalSettings
 from verl_llds.search.trajectory import Generation
@@ -21,15 +23,25 @@ _CPU_ENVIRONMENT = {
 }
 
 
+_WHOLE_PROMPTS = {"enable_chunked_prefill": False}
+"""vLLM 0.28 on a CPU dies of a request with a seed whose prompt it reads in pieces: it rewinds the generator's offset,
+which a generator of the CPU does not have.
+"""
+
+_SHUTDOWN_S = 20.0
+"""What its processes may take to end by themselves; those that are killed leave shared memory behind."""
+
+
 class VllmSampler:
     """vLLM's asynchronous engine with one model."""
 
-    def __init__(self, llm: Any, decoding: Decoding, stop_strings: Sequence[str]) -> None:
-        """Take an engine, how it samples and where it stops."""
+    def __init__(self, llm: Any, guard: ExitStack, decoding: Decoding, stop_strings: Sequence[str]) -> None:
+        """Take an engine, what is closed after it, how it samples and where it stops."""
         self._llm = llm
         self._decoding = decoding
         self._stop = list(stop_strings)
         self._numbers = count()
+        self._guard = guard
 
     @classmethod
     def open(cls, settings: EvalSettings, name: str, num_tokens: int, stop_strings: Sequence[str]) -> VllmSampler:
@@ -60,21 +72,23 @@ class VllmSampler:
             tensor_parallel_size=settings.tensor_parallel,
             gpu_memory_utilization=0.1 if is_cpu else settings.gpu_memory,
             enforce_eager=is_cpu,
-            # The model in the engine's own process: one process less to start and to hold.
-            distributed_executor_backend="uni" if is_cpu else None,
+            **(_WHOLE_PROMPTS if is_cpu and not settings.decoding.is_greedy else {}),
             enable_prefix_caching=True,
             disable_log_stats=True,
             seed=settings.decoding.seed,
         )
+        guard = ExitStack()
+        guard.enter_context(guarded_children())
         try:
             llm = AsyncLLM.from_engine_args(arguments)
         # vLLM raises many kinds for models and machines that do not fit.
         except Exception as error:
+            guard.close()
             reason = next(iter(str(error).splitlines()), "")
             raise EvaluationError(
                 f"vLLM cannot load {name} ({type(error).__name__}: {reason}): its log above says more"
             ) from error
-        return cls(llm, settings.decoding, stop_strings)
+        return cls(llm, guard, settings.decoding, stop_strings)
 
     async def sample(self, token_ids: list[int], limit: int, *, seed: int, watch: Watch | None = None) -> Generation:
         """Sample one turn."""
@@ -109,8 +123,9 @@ class VllmSampler:
         )
 
     async def close(self) -> None:
-        """End the engine's process."""
-        self._llm.shutdown()
+        """End the engine's processes."""
+        self._llm.shutdown(timeout=_SHUTDOWN_S)
+        self._guard.close()
 
 
 def check_vllm() -> None:
