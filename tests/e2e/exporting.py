@@ -49,6 +49,9 @@ def check_export(world: World, run: Path, url: str, environment: dict[str, str])
     summary = json.loads((evaluation / "summary.json").read_text())["summary"]
     assert summary["num_questions"] == [2]
     assert summary["means"]["failed"] == [0.0, 0.0]
+    again = [command, "export", run / "checkpoints", "--out", out, "--run", run, "--eval", evaluation]
+    subprocess.run(again, env=environment, check=True, timeout=300)
+    assert "| capitals | 2 |" in (out / "README.md").read_text()
 
 
 def _config(run: Path) -> Path:

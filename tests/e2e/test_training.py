@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from exporting import check_export
 from training_run import metrics, rollouts, train
 
 from verl_llds.report.run_folder import read_run
@@ -71,6 +72,7 @@ def test_trains_saves_and_resumes(
     assert 0 < run.metrics[3]["timing_s/llds_trajectories_forward"] < run.metrics[3]["timing_s/llds_trajectories"]
     logged = {name for name in run.metrics[3] if name.startswith(("actor/llds/", "llds/", "search/"))}
     assert not logged - {name for metric in METRICS for name in metric.names}, "metrics that the table does not have"
+    check_export(world, tmp_path, retriever_url, offline_environment)
 
 
 def check_trajectories(out: Path, steps: dict[int, dict[str, Any]], dumped: list[dict[str, Any]]) -> None:

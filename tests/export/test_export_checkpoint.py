@@ -11,7 +11,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from verl_llds import cli
+from verl_llds.data.files import write_json
 from verl_llds.errors import ExportError
+from verl_llds.evaluation.folder import SUMMARY
+from verl_llds.evaluation.model import fingerprint
+from verl_llds.evaluation.summary import summarize
 from verl_llds.export import checkpoint as checkpoint_module
 from verl_llds.export.checkpoint import check_room, find_checkpoint
 from verl_llds.export.export import export
@@ -146,6 +150,45 @@ def test_what_a_killed_export_left_is_in_nobodys_way(
     run_export(tmp_path / "run", tmp_path / "out")
     assert not (tmp_path / "out" / "half").exists()
     assert not (tmp_path / ".out.building").exists()
+
+
+def write_evaluation(folder: Path, model: str) -> Path:
+    row = {"em": 1.0, "f1": 1.0, "sub_em": 1.0, "status": "answered", "turns": [], "num_searches": 2}
+    row |= {"question": "nq/0", "sample": 0, "number": 0, "data_source": "nq"}
+    row |= {"num_policy": 3, "num_observation": 4, "seconds": 1.0}
+    facts = dict.fromkeys(("decoding", "episode", "retriever", "engine"), "so")
+    folder.mkdir()
+    summary = summarize([row], seed=0).facts()
+    write_json(folder / SUMMARY, {"settings": {"model": model}, "facts": facts, "summary": summary})
+    return folder
+
+
+def test_a_model_is_exported_evaluated_and_its_card_written_anew(
+    tmp_path: Path, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    save(run, model.state_dict(), tokenizer)
+    run_export(run, out)
+    weights = (out / "model.safetensors").stat()
+    evaluation = write_evaluation(tmp_path / "evaluation", f"out {fingerprint(out)}")
+    export(run, out, run=None, evaluation=evaluation, name="an agent")
+    assert "| NQ | 1 | 1.000 [1.000, 1.000] |" in (out / "README.md").read_text()
+    assert (out / "model.safetensors").stat() == weights
+    # The same checkpoint exported elsewhere is the same model.
+    export(run, tmp_path / "again", run=None, evaluation=evaluation, name="an agent")
+    assert "| NQ | 1 |" in (tmp_path / "again" / "README.md").read_text()
+
+
+def test_the_numbers_of_another_model_are_refused(
+    tmp_path: Path, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    save(tmp_path / "run", model.state_dict(), tokenizer)
+    evaluation = write_evaluation(tmp_path / "evaluation", "other 0123456789abcdef")
+    for _ in range(2):
+        with pytest.raises(ExportError, match="--eval is of another model"):
+            export(tmp_path / "run", tmp_path / "out", run=None, evaluation=evaluation, name="an agent")
+        assert not (tmp_path / "out" / "README.md").exists()
+        (tmp_path / "out").mkdir(exist_ok=True)
 
 
 def test_what_is_no_checkpoint_is_said(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:

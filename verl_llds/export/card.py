@@ -54,7 +54,7 @@ class Card:
             )
         if self.has_curves:
             yield from ("", "## Curves", "", f"![Metrics by training step]({CURVES})")
-        yield from ("", "## Versions", "")
+        yield from ("", "## Versions", "", "Exported with:", "")
         yield from _table(("package", "version"), list(self.versions.items()))
         yield from ("", "## Use", "", "```bash")
         yield "verl-llds eval --model . --retriever http://127.0.0.1:8000 --ask 'What is the capital of Norway?'"
@@ -84,7 +84,8 @@ def _results(evaluation: Mapping[str, Any]) -> Iterator[str]:
         searches = summary["means"]["valid_searches"][number]
         rows.append((SHORT_NAMES.get(source, source), str(summary["num_questions"][number]), *cells, f"{searches:.2f}"))
     total = str(sum(summary["num_questions"]))
-    for label, key, count in (("mean of sets", "macro", ""), ("all questions", "micro", total)):
+    averages = (("mean of sets", "macro", ""), ("all questions", "micro", total))
+    for label, key, count in averages if len(rows) > 1 else ():
         rows.append((label, count, *(_interval(metrics[name][key]) for name in ("em", "f1", "sub_em")), ""))
     yield from _table(("questions", "n", "EM", "F1", "sub-EM", "searches"), rows)
     yield from ("", "95% intervals by bootstrap over questions.", "")

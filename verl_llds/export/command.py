@@ -15,7 +15,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "export",
         help="turn a checkpoint into a model folder with a card",
         description="Merge a checkpoint of verl's FSDP trainer into a folder in Hugging Face's format, with a "
-        "README.md that says how it was trained and how it does.",
+        "README.md that says how it was trained and how it does. With --eval, the card of an earlier export is "
+        "written anew.",
     )
     parser.add_argument(
         "checkpoint", type=Path, metavar="CHECKPOINT", help="global_step_N, or trainer.default_local_dir for its latest"
@@ -32,7 +33,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--eval",
         type=Path,
         metavar="DIR",
-        help="folder of `verl-llds eval` of this model or its checkpoint, for the card",
+        help="folder of `verl-llds eval` of the exported model, for the card; --out may be the model evaluated",
     )
     parser.add_argument("--name", help="title of the card (default: the folder's name)")
     parser.set_defaults(run=_export)

@@ -7,14 +7,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from verl_llds.data.files import read_json
+from verl_llds.data.files import read_json, replacing
 from verl_llds.errors import ExportError
 from verl_llds.evaluation.folder import SUMMARY
 from verl_llds.evaluation.header import versions
+from verl_llds.evaluation.model import fingerprint
 from verl_llds.export.card import CONFIG, CURVES, Card
 from verl_llds.export.checkpoint import check_room, find_checkpoint
 from verl_llds.export.curves import draw_curves
-from verl_llds.export.recipe import read_recipe
+from verl_llds.export.recipe import Recipe, read_recipe
 from verl_llds.export.weights import write_weights
 from verl_llds.report.run_folder import read_run
 
@@ -24,19 +25,25 @@ def export(checkpoint: Path, out: Path, *, run: Path | None, evaluation: Path | 
 
     Args:
         checkpoint: ``global_step_N``, or the folder of all checkpoints.
-        out: the folder, which must be new or empty.
+        out: the folder, which must be new or empty; with ``evaluation`` it may be an earlier export of the checkpoint,
+            whose card is then written anew.
         run: the run's folder, for recipe and curves.
-        evaluation: folder of an evaluation, for the table.
+        evaluation: folder of an evaluation of the exported model, for the table.
         name: title of the card.
 
     Raises:
-        LLDSError: before anything is merged, if part of it is not there; or if the merging fails.
+        LLDSError: before anything is merged, if part of it is not there; or if the merging fails, or the evaluation is
+            of another model.
     """
     found = find_checkpoint(checkpoint)
-    check_room(found, out)
     recipe = read_recipe(run) if run is not None else None
     metrics = read_run(run).metrics if run is not None else {}
     results = _results(evaluation) if evaluation is not None else None
+    if results is not None and (out / "config.json").is_file():
+        _check_same(results, out)
+        _describe(out, name, found.step, recipe, metrics, results)
+        return
+    check_room(found, out)
     out.parent.mkdir(parents=True, exist_ok=True)
     building = out.with_name(f".{out.name}.building")
     # Left by an export that was killed.
@@ -44,23 +51,45 @@ def export(checkpoint: Path, out: Path, *, run: Path | None, evaluation: Path | 
     building.mkdir()
     try:
         write_weights(found, building)
-        has_curves = draw_curves(metrics, building / CURVES)
-        if recipe is not None:
-            (building / CONFIG).write_text(recipe.text, encoding="utf-8")
-        card = Card(
-            name=name,
-            step=found.step,
-            versions=versions(),
-            recipe=recipe,
-            has_curves=has_curves,
-            evaluation=results,
-        )
-        (building / "README.md").write_text(card.render(), encoding="utf-8")
+        if results is not None:
+            _check_same(results, building)
+        _describe(building, name, found.step, recipe, metrics, results)
         if out.exists():
             out.rmdir()
         os.replace(building, out)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _describe(
+    folder: Path,
+    name: str,
+    step: int,
+    recipe: Recipe | None,
+    metrics: dict[int, dict[str, float]],
+    results: dict[str, Any] | None,
+) -> None:
+    """Write a model folder's card, and what it shows."""
+    has_curves = draw_curves(metrics, folder / CURVES)
+    if recipe is not None:
+        (folder / CONFIG).write_text(recipe.text, encoding="utf-8")
+    card = Card(name=name, step=step, versions=versions(), recipe=recipe, has_curves=has_curves, evaluation=results)
+    with replacing(folder / "README.md") as temporary:
+        temporary.write_text(card.render(), encoding="utf-8")
+
+
+def _check_same(results: dict[str, Any], folder: Path) -> None:
+    """Refuse the numbers of another model than the one in a folder.
+
+    Raises:
+        ExportError: if the evaluated model's fingerprint is another.
+    """
+    evaluated, exported = str(results["settings"]["model"]), fingerprint(folder)
+    if evaluated.split()[-1] != exported:
+        raise ExportError(
+            f"--eval is of another model ({evaluated}) than this checkpoint's ({exported}): export, evaluate the "
+            "folder, then start this command again"
+        )
 
 
 def _results(folder: Path) -> dict[str, Any]:

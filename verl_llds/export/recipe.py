@@ -96,5 +96,9 @@ def _files(config: DictConfig, name: str) -> Iterator[Any]:
 def _plain(value: object) -> str:
     if OmegaConf.is_config(value):
         pairs = OmegaConf.to_container(value, resolve=True)
-        return ", ".join(f"{name!s}={one}" for name, one in pairs.items()) if isinstance(pairs, dict) else str(pairs)
+        return (
+            ", ".join(f"{name!s}={one}" for name, one in pairs.items() if name != "_target_")
+            if isinstance(pairs, dict)
+            else str(pairs)
+        )
     return str(value)
