@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from transformers import PreTrainedTokenizerFast
+
 from verl_llds.search.search_r1 import format_observation
 
 CAPITALS = {
@@ -25,24 +27,38 @@ CHAT_TEMPLATE = (
 
 def make_policy(path: Path, question: str, turns: Sequence[str], observed: str) -> None:
     """Write a small Qwen2 that has learnt two turns by heart: a call, and an answer after an observation."""
-    import torch
+    tokenizer = make_tokenizer([question, *turns], CHAT_TEMPLATE)
+    prompt = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+    teach(path, tokenizer, [(prompt, 0), (turns[0], 1), (format_observation(observed), 0), (turns[1], 1)])
+
+
+def make_tokenizer(texts: Sequence[str], chat_template: str, tags: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """Return a byte-level tokenizer that knows these texts well; each of ``tags`` is one id, as in Qwen2.5."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    texts = [f"What is the capital of {c}? The capital of {c} is {t}." for c, t in CAPITALS.items()]
+    capitals = [f"What is the capital of {c}? The capital of {c} is {t}." for c, t in CAPITALS.items()]
     trainer = trainers.BpeTrainer(
         vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
-    core.train_from_iterator([*texts, question, *turns] * 3, trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=CHAT_TEMPLATE
+    core.train_from_iterator([*capitals, *texts] * 3, trainer)
+    core.add_tokens(list(tags))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=chat_template
     )
-    tokenizer.save_pretrained(path)
 
+
+def teach(
+    path: Path, tokenizer: PreTrainedTokenizerFast, parts: Sequence[tuple[str, int]], num_updates: int = 60
+) -> None:
+    """Write the tokenizer and a small Qwen2 that has learnt the parts marked 1, in the context of all of them."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    tokenizer.save_pretrained(path)
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -57,17 +73,11 @@ def make_policy(path: Path, question: str, turns: Sequence[str], observed: str) 
         pad_token_id=tokenizer.pad_token_id,
     )
     model = Qwen2ForCausalLM(config)
-    parts = [
-        (f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n", 0),
-        (turns[0], 1),
-        (format_observation(observed), 0),
-        (turns[1], 1),
-    ]
     pieces = [(tokenizer.encode(text, add_special_tokens=False), policy) for text, policy in parts]
     ids = torch.tensor([[token for tokens, _ in pieces for token in tokens]])
     labels = torch.tensor([[token if policy else -100 for tokens, policy in pieces for token in tokens]])
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(60):
+    for _ in range(num_updates):
         loss = model(input_ids=ids, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()

@@ -8,14 +8,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from faulty_retriever import POISON, FaultyRetriever
-from training_run import TIMEOUT_S, log, metrics, rollouts, start, train
+from training_run import TIMEOUT_S, log, metrics, rollouts, start
 
 if TYPE_CHECKING:
     from conftest import World
@@ -53,28 +53,41 @@ SCRIPT = (
 )
 
 
+class Played(NamedTuple):
+    """How a run ended, and where its retriever listened."""
+
+    returncode: int
+    url: str
+
+
 def num_steps(out: Path) -> int:
     logged = out / "metrics.jsonl"
     return len(logged.read_text().splitlines()) if logged.exists() else 0
 
 
-@pytest.mark.e2e
-def test_every_fault_in_one_run(world: World, offline_environment: dict[str, str], tmp_path: Path) -> None:
+def play(world: World, out: Path, environment: dict[str, str], script: Sequence[Step], *overrides: str) -> Played:
+    """Train while the retriever goes wrong as the script says, a fault a step, and wait for the end."""
     retriever = FaultyRetriever()
-    overrides = (*IMPATIENT, f"trainer.total_training_steps={len(SCRIPT)}", "trainer.total_epochs=100")
-    process = start(world, tmp_path, retriever.url, offline_environment, *overrides)
+    overrides = (*IMPATIENT, f"trainer.total_training_steps={len(script)}", "trainer.total_epochs=100", *overrides)
+    process = start(world, out, retriever.url, environment, *overrides)
     try:
         deadline, set_for = time.monotonic() + TIMEOUT_S, -1
         while process.poll() is None and time.monotonic() < deadline:
-            if (step := num_steps(tmp_path)) != set_for and step < len(SCRIPT):
-                retriever.set(*SCRIPT[step][:3])
+            if (step := num_steps(out)) != set_for and step < len(script):
+                retriever.set(*script[step][:3])
                 set_for = step
             time.sleep(0.02)
-        assert process.poll() is not None, f"the run hangs in step {set_for + 1}: {SCRIPT[set_for].fault}"
+        assert process.poll() is not None, f"the run hangs in step {set_for + 1}: {script[set_for].fault}"
     finally:
         process.kill()
     retriever.close()
-    assert process.returncode == 0, log(tmp_path)[-4000:]
+    return Played(process.returncode, retriever.url)
+
+
+@pytest.mark.e2e
+def test_every_fault_in_one_run(world: World, offline_environment: dict[str, str], tmp_path: Path) -> None:
+    ended = play(world, tmp_path, offline_environment, SCRIPT)
+    assert ended.returncode == 0, log(tmp_path)[-4000:]
     steps = metrics(tmp_path)
     assert list(steps) == list(range(1, len(SCRIPT) + 1))
     for number, (step, values) in enumerate(zip(SCRIPT, steps.values(), strict=True), start=1):
@@ -87,7 +100,7 @@ def test_every_fault_in_one_run(world: World, offline_environment: dict[str, str
         for row in rollouts(tmp_path, number):
             assert POISON not in row["output"], said
             if row["status"] == "retrieval_failed":
-                assert retriever.url in row["error"], said
+                assert ended.url in row["error"], said
                 assert row["turns"][-1]["status"] == "failed", said
                 assert row["score"] == 0, said
     assert steps[4]["search/retries"] > 0
@@ -116,7 +129,7 @@ def serving(world: World, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.e2e
-def test_a_killed_retriever_is_waited_for_and_a_dead_one_stops_the_run(
+def test_a_killed_retriever_is_waited_for_and_a_dead_or_failing_one_stops_the_run(
     world: World, retriever_url: str, offline_environment: dict[str, str], tmp_path: Path
 ) -> None:
     with socket.socket() as probe:
@@ -149,6 +162,16 @@ def test_a_killed_retriever_is_waited_for_and_a_dead_one_stops_the_run(
     assert "The state after step 2 is saved" in said[-1]
     assert (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").read_text() == "2"
 
-    resumed = train(world, tmp_path, retriever_url, offline_environment, *overrides, "trainer.total_training_steps=3")
-    assert resumed.returncode == 0, resumed.stdout[-4000:] + resumed.stderr[-4000:]
-    assert set(metrics(tmp_path)) == {3}
+    # It resumes, and under `raise` one failure is one too many, however many may fail.
+    retried = (Step("fine"), Step("error_500", every=5))
+    raising = ("search.on_failure=raise", "trainer.total_training_steps=4")
+    ended = play(world, tmp_path, offline_environment, retried, *raising)
+    output = log(tmp_path)
+    assert ended.returncode != 0
+    assert set(metrics(tmp_path)) == {3}, output[-4000:]
+    said = re.findall(r"RolloutError: (\d+) of 16 trajectories of step 4 failed (.*)", output)
+    assert said, output[-4000:]
+    assert 0 < int(said[-1][0]) < 16
+    for part in ("(search.on_failure is raise)", ended.url, "HTTP 500", "The state after step 3 is saved"):
+        assert part in said[-1][1]
+    assert (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").read_text() == "3"
