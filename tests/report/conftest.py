@@ -36,7 +36,9 @@ ARGUMENTS = (
 )
 
 
-@pytest.fixture(scope="session")
+# Per module: as long as playwright's synchronous interface is open, asyncio takes its loop for one that runs here,
+# and every asynchronous test after it would fail.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """Debian's Chromium, headless."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")

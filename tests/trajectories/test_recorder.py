@@ -42,7 +42,9 @@ def test_a_full_disk_ends_the_recording_with_one_line(tmp_path: Path, capsys: py
     for step in (1, 2):
         at_work.record(batch(step))
     at_work.close()
-    (line,) = capsys.readouterr().out.splitlines()
+    # On a busy machine the second step may come while the first one is still waiting, which is said on its own.
+    said = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in said if "is not recorded, since" not in line]
     assert line.startswith("verl-llds: no more trajectories are recorded, training goes on: OSError: step 1 takes")
 
 

@@ -189,6 +189,16 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         Need("need_critic", "is an argument of validate_config", takes=("config",)),
         Need("need_reference_policy", "is an argument of validate_config", takes=("config",)),
     ),
+    "verl.model_merger.base_model_merger": (
+        Need(
+            "ModelMergerConfig",
+            "says what is merged into a model folder",
+            takes=("operation", "backend", "target_dir", "local_dir", "hf_model_config_path"),
+        ),
+    ),
+    "verl.model_merger.fsdp_model_merger": (
+        Need("FSDPModelMerger.merge_and_save", "merges a checkpoint's shards into a model folder", takes=()),
+    ),
     "verl.plugin.platform": (
         Need("PlatformRegistry.register", "makes VERL_PLATFORM=cpu known", takes=("platform",)),
         Need("platform_manager.get_platform", "is the platform in use", takes=()),
