@@ -11,7 +11,14 @@ from retriever_server.errors import DeviceMemoryError, SettingsError
 from retriever_server.index.flat import FlatIndex, Shard
 from retriever_server.index.flat_file import FlatFile
 from retriever_server.index.packed_file import PackedFile, longest_vector
-from retriever_server.index.shard import MappedShard, ResidentShard, Vectors, centre_of, keep_sums_exact
+from retriever_server.index.shard import (
+    GPU_SCORES,
+    MappedShard,
+    ResidentShard,
+    Vectors,
+    centre_of,
+    keep_sums_exact,
+)
 from retriever_server.inputs import Inputs
 from retriever_server.layout import BYTES, HALVES, HNSW, IVF_PQ, SCALE, VECTORS
 from retriever_server.methods import VectorIndex
@@ -98,7 +105,12 @@ def _announce(vectors: Vectors, parts: list[tuple[int, int]], devices: list[str]
         line = f"{device}: {stop - start} vectors of {vectors.dim} in {dtype}: {need / 1e9:.2f} GB"
         if torch.device(device).type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
-            if need > free:
-                raise DeviceMemoryError(f"{line}, {free / 1e9:.2f} GB are free; name more GPUs in --device.")
+            # Beside them a block of scores, and its maxima in float32.
+            room = 2 * GPU_SCORES * dtype.itemsize
+            if need + room > free:
+                raise DeviceMemoryError(
+                    f"{line} and {room / 1e9:.2f} GB to search them, {free / 1e9:.2f} GB are free; "
+                    "name more GPUs in --device."
+                )
             line += f" of {free / 1e9:.2f} GB free"
         print(line, file=sys.stderr, flush=True)

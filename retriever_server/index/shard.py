@@ -23,6 +23,9 @@ BLOCK_ROWS = 65_536
 # Packed rows are unpacked a few at a time, so that they are still in the cache when they are multiplied.
 _UNPACK_ROWS = 2048
 _CENTRE_ROWS = 1024
+# Scores a GPU computes at a time, 512 MB of them in half precision: each step costs it the same small delay, whatever
+# its size.
+GPU_SCORES = 2**28
 # Rows copied to a device at a time: all that is in host memory of them.
 _LOAD_ROWS = 8192
 
@@ -125,8 +128,10 @@ class ResidentShard:
         return scan(self._scores(rounded), 2 * error, k)
 
     def _scores(self, queries: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-        for start in range(0, len(self._rows), BLOCK_ROWS):
-            yield self._first + start, queries @ self._rows[start : start + BLOCK_ROWS].T
+        on_cpu = self._rows.device.type == "cpu"
+        step = BLOCK_ROWS if on_cpu else max(BLOCK_ROWS, GPU_SCORES // len(queries))
+        for start in range(0, len(self._rows), step):
+            yield self._first + start, queries @ self._rows[start : start + step].T
 
 
 def _error(queries: torch.Tensor, rounded: torch.Tensor, *, max_norm: float, residual: float) -> torch.Tensor:
