@@ -4,18 +4,24 @@ bm25s uses numba when it is installed and needs only NumPy; nothing here needs t
 choice of the best leaves the order of equal scores open, so rows are chosen here.
 """
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
 from retriever_server.errors import IndexMismatchError
 from retriever_server.index import Found
 from retriever_server.layout import BM25
+
+# Where JAX is installed, bm25s runs a product on it when it is imported, and JAX takes three quarters of a GPU's memory
+# for that: measured on an H100, 60 GB, which the engine beside it then lacked.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import bm25s
 
 K1, B = 0.9, 0.4
 """Of Yang, Fang and Lin, Anserini (SIGIR 2017), which Search-R1 searches with."""

@@ -1,5 +1,6 @@
 """BM25 against its formula, fusion against its own, and what neither needs."""
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -100,3 +101,17 @@ def test_fusion_adds_reciprocal_ranks() -> None:
 
 def test_equal_fused_scores_go_to_the_lower_row() -> None:
     assert fuse([found([5, 2]), found([2, 5])], 2).rows.tolist() == [[2, 5]]
+
+
+def test_jax_is_kept_off_the_gpu(tmp_path: Path) -> None:
+    """bm25s computes with JAX, where it is installed, as soon as it is imported."""
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax" / "__init__.py").touch()
+    (tmp_path / "jax" / "lax.py").write_text(
+        "import os\ndef top_k(scores, k):\n    print('JAX on', os.environ.get('JAX_PLATFORMS', 'any'))\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "JAX_PLATFORMS"}
+    environment["PYTHONPATH"] = str(tmp_path)
+    command = [sys.executable, "-c", "import retriever_server.index.bm25"]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == ["JAX on cpu"]
