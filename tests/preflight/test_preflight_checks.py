@@ -21,7 +21,7 @@ from verl_llds.preflight.memory import GIB
 from verl_llds.preflight.model import check_model, find_shape
 from verl_llds.preflight.model_shape import ModelShape
 from verl_llds.preflight.questions import check_questions
-from verl_llds.preflight.resources import check_batches, check_disk, check_gpus, num_checkpoints
+from verl_llds.preflight.resources import Gpu, check_batches, check_disk, check_gpus, num_checkpoints
 
 Compose = Callable[..., DictConfig]
 
@@ -73,7 +73,7 @@ def test_questions_that_are_no_parquet_or_not_there(questions: Path, run_config:
 def test_enough_gpus_of_enough_memory(hardware: str, num_gpus: int, run_config: Compose) -> None:
     config = run_config(f"hardware={hardware}")
     check_batches(config)
-    findings = list(check_gpus(config, find_shape(config), [80 * GIB] * num_gpus))
+    findings = list(check_gpus(config, find_shape(config), [Gpu(80 * GIB, 80 * GIB)] * num_gpus))
     assert the_one(findings, "GPUs").status is Status.OK
     memory = the_one(findings, "GPU memory")
     assert memory.status is Status.OK
@@ -82,7 +82,7 @@ def test_enough_gpus_of_enough_memory(hardware: str, num_gpus: int, run_config: 
 
 def test_too_few_gpus_of_too_little_memory(run_config: Compose) -> None:
     config = run_config()
-    findings = list(check_gpus(config, find_shape(config), [24 * GIB] * 2))
+    findings = list(check_gpus(config, find_shape(config), [Gpu(24 * GIB, 24 * GIB)] * 2))
     gpus, memory = the_one(findings, "GPUs"), the_one(findings, "GPU memory")
     assert (gpus.status, memory.status) == (Status.FAIL, Status.FAIL)
     assert "asks for 8 a node, this machine shows 2" in gpus.text
@@ -91,9 +91,19 @@ def test_too_few_gpus_of_too_little_memory(run_config: Compose) -> None:
 
 def test_an_engine_that_takes_all(run_config: Compose) -> None:
     config = run_config("actor_rollout_ref.rollout.gpu_memory_utilization=1.0")
-    memory = the_one(check_gpus(config, find_shape(config), [80 * GIB] * 8), "GPU memory")
+    memory = the_one(check_gpus(config, find_shape(config), [Gpu(80 * GIB, 80 * GIB)] * 8), "GPU memory")
     assert memory.status is Status.FAIL
     assert "gpu_memory_utilization" in memory.text
+
+
+@pytest.mark.parametrize(("free", "status"), [(79 * GIB, Status.OK), (20 * GIB, Status.FAIL)])
+def test_a_gpu_that_others_use(free: int, status: Status, run_config: Compose) -> None:
+    """What a retriever, say, holds of one GPU is missed there, however much the others have."""
+    config = run_config()
+    gpus = [Gpu(80 * GIB, 80 * GIB)] * 7 + [Gpu(80 * GIB, free)]
+    memory = the_one(check_gpus(config, find_shape(config), gpus), "GPU memory")
+    assert memory.status is status
+    assert ("other processes hold 60.0 GiB of a GPU" in memory.text) is (status is Status.FAIL)
 
 
 def test_a_cpu_needs_no_gpu(run_config: Compose) -> None:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from omegaconf import DictConfig
 
@@ -14,12 +15,25 @@ from verl_llds.errors import ConfigError
 from verl_llds.preflight.memory import GIB, MemoryEstimate, Workload, checkpoint_bytes, estimate_memory
 from verl_llds.preflight.model_shape import ModelShape
 
+_OWN_CONTEXT = GIB
+"""What looking at a GPU's free memory may itself take of it."""
 
-def visible_gpus() -> list[int]:
-    """Return the bytes of memory of each GPU this process sees."""
+
+class Gpu(NamedTuple):
+    """The memory of one GPU, in bytes."""
+
+    total: int
+    """All of it."""
+    free: int
+    """What no process holds."""
+
+
+def visible_gpus() -> list[Gpu]:
+    """Return the memory of each GPU this process sees."""
     import torch
 
-    return [torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())]
+    found = [torch.cuda.mem_get_info(index) for index in range(torch.cuda.device_count())]
+    return [Gpu(total=total, free=free) for free, total in found]
 
 
 def check_batches(config: DictConfig) -> None:
@@ -60,13 +74,13 @@ def read_workload(config: DictConfig) -> Workload:
     )
 
 
-def check_gpus(config: DictConfig, shape: ModelShape | None, gpus: Sequence[int]) -> Iterator[Finding]:
+def check_gpus(config: DictConfig, shape: ModelShape | None, gpus: Sequence[Gpu]) -> Iterator[Finding]:
     """Compare the GPUs of this machine with what the run asks for.
 
     Args:
         config: the composed run.
         shape: the size of its model, or None where nobody knows it.
-        gpus: bytes of memory of each GPU of this machine.
+        gpus: those of this machine.
     """
     if config.trainer.device == "cpu":
         yield Finding(Status.OK, "GPUs", "none needed, platform=cpu")
@@ -79,20 +93,21 @@ def check_gpus(config: DictConfig, shape: ModelShape | None, gpus: Sequence[int]
         )
         yield Finding(Status.FAIL, "GPUs", text)
     else:
-        yield Finding(Status.OK, "GPUs", f"{len(gpus)} of at least {min(gpus) / GIB:.1f} GiB")
+        yield Finding(Status.OK, "GPUs", f"{len(gpus)} of at least {min(gpu.total for gpu in gpus) / GIB:.1f} GiB")
     if find_spec("flash_attn") is None and config.actor_rollout_ref.model.use_remove_padding:
         text = "not installed: pip install --no-deps --no-build-isolation flash-attn==2.8.3"
         yield Finding(Status.FAIL, "flash-attn", text)
     declared = config.get("hardware")
-    has = min(gpus) if gpus else int(declared.gpu_memory_gib * GIB) if declared is not None else 0
+    has = min(gpu.total for gpu in gpus) if gpus else int(declared.gpu_memory_gib * GIB) if declared is not None else 0
     if shape is None or not has:
         text = "no estimate, since the model's layout or the GPU's size is not known here"
         yield Finding(Status.WARN, "GPU memory", text)
         return
-    yield _compare_memory(estimate_memory(shape, read_workload(config), has), has, seen=bool(gpus))
+    taken = max((gpu.total - gpu.free for gpu in gpus), default=0)
+    yield _compare_memory(estimate_memory(shape, read_workload(config), has), has, taken, seen=bool(gpus))
 
 
-def _compare_memory(estimate: MemoryEstimate, has: int, *, seen: bool) -> Finding:
+def _compare_memory(estimate: MemoryEstimate, has: int, taken: int, *, seen: bool) -> Finding:
     gib = {
         name: f"{getattr(estimate, name) / GIB:.1f}"
         for name in ("states", "gathered", "activations", "logits", "update", "sync", "rollout", "peak")
@@ -104,6 +119,12 @@ def _compare_memory(estimate: MemoryEstimate, has: int, *, seen: bool) -> Findin
         f"activations {gib['activations']}, logits {gib['logits']}), weight transfer {gib['sync']}, "
         f"rollout {gib['rollout']}"
     )
+    if taken > _OWN_CONTEXT and estimate.peak + taken > has:
+        text = (
+            f"other processes hold {taken / GIB:.1f} GiB of a GPU, and the run needs {text}: end them (nvidia-smi "
+            "names them), or give them another GPU"
+        )
+        return Finding(Status.FAIL, "GPU memory", text)
     if estimate.peak <= has:
         return Finding(Status.OK, "GPU memory", text)
     remedy = (
