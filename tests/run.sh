@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that must hold: ruff, mypy --strict on both packages, pytest with one real end-to-end run.
+# Everything that must hold: ruff, mypy --strict on both packages, pytest with real end-to-end runs.
 #   bash tests/run.sh                  all of it
 #   bash tests/run.sh tests/loss -q    pytest's arguments; ruff and mypy still run
 # Installs what it needs into .venv on the first call.
@@ -15,4 +15,17 @@ if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get 
         || echo "chromium could not be installed: the tests of the report in a browser are skipped" >&2
 fi
 # Nothing in the tests may look for a model or a data set on a hub.
-HF_HUB_OFFLINE=1 exec .venv/bin/python -m pytest "$@"
+export HF_HUB_OFFLINE=1
+if [ $# -gt 0 ]; then
+    exec .venv/bin/python -m pytest "$@"
+fi
+# The trainer's runs, half of the time, go on beside all other tests; what they print follows at the end.
+printed=$(mktemp)
+.venv/bin/python -m pytest -m e2e --durations=15 >"$printed" 2>&1 &
+trainer=$!
+trap 'kill "$trainer" 2>/dev/null; rm -f "$printed"' EXIT
+status=0
+.venv/bin/python -m pytest -m "not e2e" --durations=15 || status=$?
+wait "$trainer" || status=$?
+cat "$printed"
+exit "$status"
