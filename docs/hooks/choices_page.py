@@ -12,8 +12,8 @@ CONFIG = ROOT / "verl_llds" / "config"
 _HEAD = """# Choices
 
 What `algorithm=`, `search=` and their like set: the files of `verl_llds/config` as they are, each value with its reason
-and source in the comment above it. An experiment names one choice of each group, so its own values win over theirs, and
-what is on the command line wins over all. `verl-llds check` prints what a command line comes to.
+and source in the comment above it. An experiment names one choice of each group, and its own values win over theirs;
+what is on the command line wins over all. `verl-llds check` says what a command line comes to.
 """
 
 _ABOUT = {

@@ -70,10 +70,10 @@ _ELSEWHERE = {
 _HEAD = """# Settings
 
 Every setting with its type, default and meaning, out of the docstrings of the classes that check it: the page is made
-when the documentation is built. The first part is Hydra overrides, for `python -m verl.trainer.main_ppo` and all that
-takes its overrides (`verl-llds check`, `verl-llds preflight`, the recipes); an unknown name is refused, and the message
-names those there are. What a choice such as `algorithm=grpo_llds` sets is on the page of [choices](choices.md), and
-every option of every command on that of [commands](commands.md).
+when the documentation is built. The first part is Hydra overrides, each written here with its default, for
+`python -m verl.trainer.main_ppo` and all that takes its overrides (`verl-llds check`, `verl-llds preflight`, the
+recipes); an unknown name is refused, and the message names those there are. What a choice such as `algorithm=grpo_llds`
+sets is on the page of [choices](choices.md), and every option of every command on that of [commands](commands.md).
 """
 
 
@@ -97,12 +97,19 @@ def settings_markdown() -> str:
     return "\n".join(parts)
 
 
+def override(path: str, field: DocumentedField) -> str:
+    """Return how a setting is given its default on a command line of Hydra's.
+
+    The detector's node is empty in the configuration, so that what is not there yet has to be forced in.
+    """
+    return f"{'++' if path.startswith('diagnostics.phases.') else ''}{path}={field.default.replace(' ', '')}"
+
+
 def _field(path: str, field: DocumentedField) -> str:
     node = "algorithm.llds" if path == f"{LOSS_NODE}.llds" else path
     if node in NODES:
         return f"#### {path}\n\n{line(field.text)} Its settings are those of [{node}](#{node}).\n"
-    value = field.default.replace(" ", "")
-    written = f"{path}.NAME=VALUE" if value == "{}" else f"{path}={value}"
+    written = f"{path}.NAME=VALUE" if field.default == "{}" else override(path, field)
     return (
         f"#### {path} {{ #{path} }}\n\n`{field.type}`, default {code(field.default)}: `{written}`\n\n"
         f"{prose(field.text)}\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
@@ -107,7 +107,8 @@ class PhaseConfig:
 
     def _check_ratios(self, name: str, size: int, *, rising: bool) -> None:
         value = getattr(self, name)
-        numbers = list(value) if isinstance(value, list | tuple) else []
+        # Hydra's lists are no lists of Python's.
+        numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
         right = len(numbers) == size and all(is_number(number) and 0 < number < math.inf for number in numbers)
         order = [1, *numbers] if rising else [1, *numbers][::-1]
         if not right or any(low >= high for low, high in pairwise(order)):
