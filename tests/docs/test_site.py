@@ -27,7 +27,8 @@ def pages(site: Path) -> dict[str, PageFacts]:
     return read_site(site)
 
 
-def test_every_page_of_the_sources_is_there(pages: dict[str, PageFacts]) -> None:
+def test_every_page_of_the_sources_is_there(site: Path, pages: dict[str, PageFacts]) -> None:
+    assert not list(site.rglob("*.py"))
     written = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").glob("*.md")}
     generated = {"settings.md", "choices.md", "commands.md", "messages.md"}
     expected = {path.removesuffix(".md") + ".html" for path in written | generated | set(MIRRORED.values())}
