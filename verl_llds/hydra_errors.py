@@ -39,9 +39,9 @@ def _unknown_choice(error: MissingConfigException) -> str | None:
 def _unknown_key(cause: ConfigAttributeError | ConfigKeyError) -> str | None:
     node, name, path = cause.parent_node, str(cause.key), str(cause.full_key)
     parent = path.removesuffix(name).rstrip(".")
-    # Below a plain value, OmegaConf speaks of an empty mapping.
+    # Below a plain value, OmegaConf speaks of an empty mapping, which some nodes really are.
     if not isinstance(node, DictConfig) or not node:
-        return f"{path}: {parent} has no settings below it: set {parent} itself"
+        return f"{path}: {parent} has no settings below it: set {parent} itself, or if it takes more, write ++{path}=..."
     if not parent and name in GROUPS:
         return f"{name} has no settings before one is chosen: add {name}=..., whose values the README lists"
     groups = () if parent else GROUPS
