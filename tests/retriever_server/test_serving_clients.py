@@ -54,6 +54,23 @@ def test_slow_clients_are_ended_and_disturb_nobody(patient: Any) -> None:
     assert httpx.post(f"{patient.url}/retrieve", json={"queries": ["a"]}).status_code == 200
 
 
+async def test_512_connections_at_once_get_their_own_answers(launch: Any, index_dir: Path) -> None:
+    server = launch("serve", "--index", index_dir, "--threads", 1, "--cache-size", 0)
+    limits = httpx.Limits(max_connections=512, max_keepalive_connections=512)
+    async with httpx.AsyncClient(base_url=server.url, timeout=300, limits=limits, trust_env=False) as http:
+
+        async def ask(query: str) -> Any:
+            response = await http.post("/retrieve", json={"queries": [query], "return_scores": True})
+            assert response.status_code == 200, response.text
+            return response.json()
+
+        queries = [f"the {number}th river of country {number * 7 % 512}" for number in range(512)]
+        answers = await asyncio.gather(*map(ask, queries))
+        assert all(len(answer["result"]) == 1 for answer in answers)
+        for number in range(0, 512, 32):
+            assert await ask(queries[number]) == answers[number]
+
+
 async def test_requests_whose_clients_left_are_not_worked_on(launch: Any, index_dir: Path) -> None:
     server = launch("serve", "--index", index_dir, "--threads", 1, "--max-batch", 8)
     body = {"queries": [f"query {number} " + "and so on " * 100 for number in range(200)]}
