@@ -3,7 +3,7 @@
     python docs/screenshots.py
 
 The report is that of two recorded runs of examples/collapse_lab, one of which collapses; the viewer shows a recorded
-run of verl's trainer on the CPU in tests/report/data.
+run of verl's trainer on the CPU, tests/report/data/searches: a wrong trajectory beside its right sibling.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from verl_llds.report.write import write_report
 HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent / "tests"
 LAB = [TESTS / "diagnostics" / "data" / f"{name}.jsonl" for name in ("collapses", "holds")]
-RUN = TESTS / "report" / "data" / "run"
+RUN = TESTS / "report" / "data" / "searches"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 SIZE = {"width": 1360, "height": 850}
 
@@ -64,11 +64,13 @@ def take_report(page: Page, out: Path) -> None:
 
 
 def take_viewer(page: Page, out: Path) -> None:
-    """Show a trajectory beside the list, its first observation unfolded."""
+    """Show a wrong trajectory beside a right one of the same question, token by token."""
     page.goto(page.url.partition("#")[0] + "#trajectories")
+    page.get_by_label("groups with right and wrong").check()
+    page.get_by_label("Outcome", exact=True).select_option("wrong")
     page.locator(".space .row").first.click()
+    page.get_by_role("button", name="Compare with the most similar sibling").click()
     page.locator(".observation > summary").first.click()
-    page.locator(".passage > summary").first.click()
     page.wait_for_timeout(200)
     page.screenshot(path=out)
     print(out)

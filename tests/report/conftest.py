@@ -86,6 +86,14 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a real run that recorded its tokens: tests/e2e/record_report_run.py."""
+    out = tmp_path_factory.mktemp("searched") / "report.html"
+    write_report([read_run(DATA / "searches")], out, max_trajectories=5000, written=WRITTEN)
+    return out
+
+
+@pytest.fixture(scope="session")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of two runs, one of which collapses."""
     out = tmp_path_factory.mktemp("compared") / "report.html"

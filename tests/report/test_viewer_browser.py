@@ -162,6 +162,28 @@ def test_a_real_run_shows_its_dumps(recorded: Path, open_page: Open) -> None:
     expect(page.locator(".detail")).to_contain_text("diagnostics.trajectories.every")
 
 
+def test_siblings_of_a_real_run_part_where_one_goes_wrong(searched: Path, open_page: Open) -> None:
+    """The paper's first case study in a recorded run: one search in both, LLDS protects it in the right one alone."""
+    page = open_page(searched, "#trajectories")
+    page.get_by_label("groups with right and wrong").check()
+    page.get_by_label("Outcome", exact=True).select_option("wrong")
+    page.locator(".space .row").first.click()
+    page.get_by_role("button", name="Compare with the most similar sibling").click()
+    wrong, right = page.locator(".side").nth(0), page.locator(".side").nth(1)
+    for side in (wrong, right):
+        search = side.locator(".turn").first
+        expect(search.locator(".policy")).to_contain_text("<search> capital of")
+        expect(search.locator(".token.common")).to_have_count(search.locator(".token").count())
+        expect(search.locator(".token:not([class*=fell]):not([class*=rose])")).not_to_have_count(0)
+        expect(search.locator(".token[class*=fell], .token[class*=rose]")).not_to_have_count(0)
+    expect(wrong).to_contain_text("LLDS leaves it")
+    expect(right).to_contain_text("LLDS protects it")
+    expect(right.locator(".turn >> nth=0 >> .token.open")).not_to_have_count(0)
+    expect(wrong.locator(".token.open")).to_have_count(0)
+    right.locator(".token.open").first.hover()
+    expect(page.locator("#tip")).to_contain_text("gate")
+
+
 def test_a_run_without_trajectories_says_how_to_get_them(compared: Path, open_page: Open) -> None:
     page = open_page(compared, "#trajectories")
     expect(page.locator("#viewer .note")).to_contain_text("trainer.rollout_data_dir")
