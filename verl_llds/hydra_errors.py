@@ -41,7 +41,9 @@ def _unknown_key(cause: ConfigAttributeError | ConfigKeyError) -> str | None:
     parent = path.removesuffix(name).rstrip(".")
     # Below a plain value, OmegaConf speaks of an empty mapping, which some nodes really are.
     if not isinstance(node, DictConfig) or not node:
-        return f"{path}: {parent} has no settings below it: set {parent} itself, or if it takes more, write ++{path}=..."
+        return (
+            f"{path}: {parent} has no settings below it: set {parent} itself, or if it takes more, write ++{path}=..."
+        )
     if not parent and name in GROUPS:
         return f"{name} has no settings before one is chosen: add {name}=..., whose values the README lists"
     groups = () if parent else GROUPS

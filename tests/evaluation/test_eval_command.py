@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -88,6 +90,27 @@ def test_nonsense_is_a_usage_error(option: tuple[str, str], capsys: pytest.Captu
         evaluate("--model", "m", *option)
     assert caught.value.code == 2
     assert option[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "manifest", [{"passages": {"sha256": "AB12" * 16}}, {"inputs": {"corpus_sha256": "ab12" * 16, "type": "flat"}}]
+)
+def test_a_corpus_is_expected_by_the_directory_of_it_or_of_its_index(manifest: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    parser = cli._parser()
+    arguments = parser.parse_args(["eval", "--model", "m", "--retriever", NOWHERE, "--expect-corpus", str(tmp_path)])
+    assert arguments.expect_corpus == "ab12" * 16
+
+
+@pytest.mark.parametrize("text", [None, "[]", "{", '{"inputs": {}}', '{"passages": {"sha256": 5}}'])
+def test_a_directory_of_no_corpus_is_a_usage_error(
+    text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if text is not None:
+        (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(SystemExit):
+        evaluate("--model", "m", "--expect-corpus", tmp_path)
+    assert "holds no manifest.json" in capsys.readouterr().err
 
 
 def test_evaluations_that_are_none_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,6 @@ from typing import Any
 from rich.console import Console
 from tqdm import tqdm
 
-from verl_llds.data.files import MANIFEST, read_json
-from verl_llds.errors import EvaluationError
 from verl_llds.evaluation.folder import EvalFolder
 from verl_llds.evaluation.header import run_header
 from verl_llds.evaluation.model import Model, open_model, render, response_budget
@@ -68,7 +66,7 @@ def evaluate(settings: EvalSettings, request: Request, console: Console) -> Summ
     if settings.server is None:
         check_vllm()
     model = open_model(settings)
-    served = check_served(settings.search, request.expect_corpus or _expected_corpus(request.data))
+    served = check_served(settings.search, request.expect_corpus)
     client = SearchClient(settings.search)
     environment = make_environment(settings.search, client, model.tokenizer)
     prompts = [
@@ -128,26 +126,6 @@ async def _play(
     finally:
         await sampler.close()
         await client.close()
-
-
-def _expected_corpus(paths: Sequence[Path]) -> str | None:
-    """Return the corpus that a manifest beside the questions names, if any does.
-
-    Raises:
-        EvaluationError: if two name different ones.
-    """
-    found = {}
-    for folder in {path.parent for path in paths}:
-        manifest = folder / MANIFEST
-        value = (read_json(manifest) or {}).get("corpus_sha256")
-        if value:
-            found[str(value)] = manifest
-    if len(found) > 1:
-        raise EvaluationError(
-            f"{' and '.join(map(str, found.values()))} expect different corpora: evaluate their questions apart, or "
-            "give --expect-corpus"
-        )
-    return next(iter(found), None)
 
 
 def _print(console: Console, summary: Summary, model: Model, request: Request, failed: Sequence[Any]) -> None:
