@@ -13,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ def measure(index: VectorIndex, dim: int, count: int, repetitions: int, device: 
     taken = []
     for _ in range(repetitions + 3):
         queries = unit_vectors(count, dim, device).cpu().numpy()
-        taken.append(seconds(lambda queries=queries: index.search(queries, TOP_K), device))  # type: ignore[misc]
+        taken.append(seconds(partial(index.search, queries, TOP_K), device))
     return sorted(taken[3:])
 
 

@@ -21,9 +21,12 @@ if [ $# -gt 0 ]; then
 fi
 # The trainer's runs, half of the time, go on beside all other tests; what they print follows at the end.
 printed=$(mktemp)
-.venv/bin/python -m pytest -m e2e --durations=15 >"$printed" 2>&1 &
+# A process group of its own, so that an interrupted run takes the trainer's processes along.
+set -m
+.venv/bin/python -m pytest -m e2e --durations=15 </dev/null >"$printed" 2>&1 &
 trainer=$!
-trap 'kill "$trainer" 2>/dev/null; rm -f "$printed"' EXIT
+set +m
+trap 'kill -- -"$trainer" 2>/dev/null || true; rm -f "$printed"' EXIT
 status=0
 .venv/bin/python -m pytest -m "not e2e" --durations=15 || status=$?
 wait "$trainer" || status=$?

@@ -100,4 +100,4 @@ def _command(words: list[str]) -> Iterator[Command]:
         name, arguments = f"python -m {arguments[1]}", arguments[2:]
     # A word that a substitution left alone, such as the dollar of $(...), is no command.
     if name and name != "$" and not program.endswith("$"):
-        yield Command(name, tuple(arguments), environment)  # type: ignore[arg-type]
+        yield Command(name, tuple(arguments), environment)

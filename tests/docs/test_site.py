@@ -110,11 +110,11 @@ def test_every_setting_is_explained(pages: dict[str, PageFacts]) -> None:
     assert {"LLDSConfig", "SearchConfig", "PhaseConfig", "EvalSettings", "ServeSettings"} <= set(classes)
     text = " ".join(page.text.split())
     for name, node in classes.items():
-        fields = [one.target.id for one in node.body if isinstance(one, ast.AnnAssign)]  # type: ignore[union-attr]
+        fields = [one.target.id for one in node.body if isinstance(one, ast.AnnAssign)]
         assert fields, name
         shown = page.codes | {anchor.rpartition(".")[2] for anchor in page.anchors}
         assert set(fields) <= shown, name
-        documented = [one.value.value for one in node.body[1:] if isinstance(one, ast.Expr)]  # type: ignore[attr-defined]
+        documented = [one.value.value for one in node.body[1:] if isinstance(one, ast.Expr)]
         assert len(documented) == len(fields), f"{name}: each field has a docstring under it"
         for first in (documentation.split("\n\n")[0] for documentation in documented):
             # Code is code in both; what is compared is what is read.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from verl_llds.errors import ConfigError, LLDSError
+from verl_llds.evaluation.expected_corpus import expected_corpus
 
 if TYPE_CHECKING:
     from verl_llds.evaluation.settings import EvalSettings
@@ -107,7 +106,7 @@ def _add_scope(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--limit", type=_positive, metavar="N", help="only the first N questions of each set")
     group.add_argument(
         "--expect-corpus",
-        type=_corpus,
+        type=expected_corpus,
         metavar="HASH|DIR",
         help="refuse a retriever of another corpus: the first digits of its SHA-256, or the directory that "
         "`verl-llds data corpus` or `retriever-server index` made",
@@ -129,27 +128,6 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"it must be a whole number of at least 1, got {text!r}")
     return int(text)
-
-
-def _corpus(text: str) -> str:
-    """Return the hash that ``text`` is, or that the directory of a corpus or an index has."""
-    if os.sep in text or Path(text).is_dir():
-        return _corpus_made_in(Path(text))
-    if not 8 <= len(text) <= 64 or set(text.lower()) - set("0123456789abcdef"):
-        raise argparse.ArgumentTypeError(f"it must be 8 to 64 digits of a SHA-256, got {text!r}")
-    return text.lower()
-
-
-def _corpus_made_in(directory: Path) -> str:
-    try:
-        made = json.loads((directory / "manifest.json").read_text())
-        found = (made["passages"]["sha256"] if "passages" in made else made["inputs"]["corpus_sha256"]).lower()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise argparse.ArgumentTypeError(
-            f"{directory} holds no manifest.json of `verl-llds data corpus` or `retriever-server index` "
-            f"({type(error).__name__}: {error}): give their --out, or digits of a SHA-256"
-        ) from None
-    return str(found)
 
 
 def _eval(arguments: argparse.Namespace) -> int:
