@@ -20,8 +20,9 @@ train() {
   [ -z "${RETRIEVER_URL:-}" ] || overrides+=("search.url=$RETRIEVER_URL")
   [ -z "${NUM_GPUS:-}" ] || overrides+=("trainer.n_gpus_per_node=$NUM_GPUS")
   overrides+=("$@")
-  if ! "$python" -c 'import verl_llds' 2>/dev/null; then
-    echo "$python has no verl_llds: install it as README.md says under On GPUs, or set PYTHON" >&2
+  # From here verl_llds itself can always be imported: what it needs says whether it is installed.
+  if ! "$python" -c 'import omegaconf, verl_llds' 2>/dev/null; then
+    echo "$python has no verl_llds or lacks its packages: install it as README.md says under On GPUs, or set PYTHON" >&2
     return 1
   fi
   "$python" -m verl_llds.preflight "${dry_run[@]}" -- "${overrides[@]}"
