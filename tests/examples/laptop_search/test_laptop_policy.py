@@ -3,9 +3,10 @@ import random
 from pathlib import Path
 from statistics import mean
 
+import cold_start
 import pytest
 import torch
-from cold_start import ColdStartSettings, ModelSettings
+from cold_start import ColdStartSettings, ModelSettings, make_model, make_optimizers, train
 from demonstrations import DemonstrationSettings
 from policy import PolicySettings, make_demonstrator, make_tokenizer, write_policy
 from trajectories import Trajectory, encode_trajectories, prompt_text
@@ -141,6 +142,20 @@ def test_short_cold_start_learns_and_saves(world: World, tmp_path: Path) -> None
     )
     with torch.inference_mode():
         assert model(**ids).logits.isfinite().all()
+
+
+@pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_products_are_in_bfloat16_only_where_the_cpu_has_instructions_for_it(
+    world: World, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, fast: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(cold_start, "has_fast_bf16", lambda: fast)
+    settings = ColdStartSettings(steps=1, tokens_per_step=512)
+    model = make_model(ModelSettings(hidden_size=32, num_heads=1, num_layers=1), tokenizer, seed=0)
+    dtypes = set()
+    model.lm_head.register_forward_hook(lambda *call: dtypes.add(call[-1].dtype))
+    demonstrator = make_demonstrator(world, tokenizer, DemonstrationSettings(), seed=0)
+    train(model, tokenizer, demonstrator, settings, make_optimizers(model, settings))
+    assert dtypes == {dtype}
 
 
 def test_same_seed_same_demonstrations(world: World, tokenizer: PreTrainedTokenizerFast) -> None:
