@@ -31,7 +31,7 @@ class WarmUpSettings:
     """What the model is shown: fewer names that do not exist, which a pretrained model reads badly, and real prose."""
     training: TrainingSettings = field(
         default_factory=lambda: TrainingSettings(
-            steps=90, tokens_per_step=2048, warmup_steps=5, final_rate_share=0.1, drill_share=0.2
+            steps=40, tokens_per_step=2048, warmup_steps=5, final_rate_share=0.1, drill_share=0.2
         )
     )
     """Enough for the protocol, far from enough for perfect reading."""

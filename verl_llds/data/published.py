@@ -72,9 +72,10 @@ class PublishedSet:
 
 _TEST = {one.name: one for one in SEVEN_SETS}
 
-# FlashRAG's counts: the table "Datasets" of its README (github.com/RUC-NLPIR/FlashRAG). The authors' counts:
+# FlashRAG's counts: the table "Datasets" of its README (github.com/RUC-NLPIR/FlashRAG, read at 1ee5249). The authors':
 # nq         NQ-open in github.com/google-research-datasets/natural-questions; FlashRAG keeps 79,168 of the 87,925
-# triviaqa   arXiv 1705.03551, unfiltered; its dev split is what FlashRAG calls test
+# triviaqa   arXiv 1705.03551, unfiltered; its dev split is what FlashRAG calls test, and FlashRAG's train (78,785) and
+#            dev (8,837) are its training split
 # hotpotqa   arXiv 1809.09600, table 1: 90,447 are train-easy, -medium and -hard together
 # 2wiki      arXiv 2011.01060, table 2; FlashRAG keeps 15,000
 # musique    arXiv 2108.00573, MuSiQue-Ans
