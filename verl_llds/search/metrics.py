@@ -52,7 +52,7 @@ def _endings(rows: Sequence[Mapping[str, Any]], num_expected: int) -> dict[str, 
 
 
 def _actions(rows: Sequence[Mapping[str, Any]], turns: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    searches = [turn for turn in turns if _is_search(turn)]
+    searches = [turn for turn in turns if _is_search(turn) and turn["status"] in _CALLED]
     invalid = sum(turn["kind"] == ActionKind.INVALID.value for turn in turns)
     metrics = {
         "search/valid_searches": statistics.fmean(row["num_searches"] for row in rows),

@@ -18,13 +18,15 @@ def score_trajectory(trajectory: Trajectory, targets: str | Iterable[str], envir
     """
     targets = [targets] if isinstance(targets, str) else list(targets)
     settings = environment.settings.reward
+    parse = environment.protocol.parse
+    # What a token of the closing tag carries beyond it is the tokenizer's doing.
+    turns = [turn.text[: parse(turn.text).end] for turn in trajectory.turns]
     has_failed = trajectory.status.is_failure
     passages = (document.contents for turn in trajectory.turns for document in turn.documents)
     return score(
         answer=trajectory.answer,
         targets=targets,
-        well_formed=not has_failed
-        and is_well_formed([turn.text for turn in trajectory.turns], tools=environment.protocol.call_tags),
+        well_formed=not has_failed and is_well_formed(turns, tools=environment.protocol.call_tags),
         retrieved=not has_failed and settings.retrieval_score > 0 and holds_target(passages, targets),
         settings=settings,
     )

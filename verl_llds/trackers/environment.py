@@ -29,7 +29,7 @@ BEHAVIOUR = Section(
         Metric(
             name="search/valid_search_ratio",
             title="Valid searches",
-            unit="share of searches",
+            unit="share of searches made",
             meaning="searches that found passages",
             healthy="near 1",
             remedy=_RETRIEVER,

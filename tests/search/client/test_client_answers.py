@@ -143,15 +143,19 @@ async def test_an_answer_up_to_the_limit_is_read(server, ask) -> None:
         await ask(max_attempts=1)
 
 
-@pytest.mark.parametrize("status", [302, 307, 400, 404, 413, 422])
-async def test_the_request_s_own_fault_is_not_tried_again(server, ask, status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [(status, "Correct search.topk") for status in (400, 413, 422)]
+    + [(status, "Correct search.url, or RETRIEVER_TOKEN") for status in (302, 307, 401, 403, 404, 405)],
+)
+async def test_the_request_s_own_fault_is_not_tried_again(server, ask, status: int, advice: str) -> None:
     server.script = [(status, {"Location": "/elsewhere"}, {"detail": "topk too large"}), 200]
     with pytest.raises(
         RetrievalError, match=rf"after 1 attempt.*HTTP {status} to /elsewhere.*topk too large"
     ) as refused:
         await ask()
     assert server.url in str(refused.value)
-    assert "Correct search.url or search.topk" in str(refused.value)
+    assert advice in str(refused.value)
     assert refused.value.attempts == len(server.bodies) == 1
 
 

@@ -111,6 +111,42 @@ async def test_a_rejected_request_is_not_taken_elsewhere(server, second, make_cl
     assert f"{second.url}: not asked" in str(refused.value)
 
 
+@pytest.mark.parametrize("status", [302, 401, 403, 404, 405])
+async def test_a_wrong_address_or_token_is_no_reason_to_give_up_while_another_works(
+    server, second, make_client, status: int
+) -> None:
+    server.script = [status]
+    client = make_client(server, second)
+    for query in ("who", "where"):
+        result = await client.search(query)
+        assert (result.documents, result.attempts) == (DOCUMENTS, 2)
+
+
+async def test_a_wrong_address_is_asked_once_while_the_other_one_comes_back(server, second, make_client) -> None:
+    server.script, second.script = [404], [500, 500, 200]
+    assert (await make_client(server, second).search("who")).documents == DOCUMENTS
+    assert (len(server.bodies), len(second.bodies)) == (1, 3)
+
+
+async def test_a_wrong_address_beside_one_that_is_down_is_waited_for_without_spinning(
+    server, stopped, make_client
+) -> None:
+    server.script = [404]
+    started = time.process_time()
+    with pytest.raises(RetrievalError, match=r"max_wait_s=2 is over") as refused:
+        await make_client(server, stopped, max_wait_s=2.0).search("who")
+    assert time.process_time() - started < 1.0
+    assert len(server.bodies) == 1
+    assert f"{server.url}: HTTP 404" in str(refused.value)
+
+
+async def test_wrong_addresses_alone_are_given_up_at_once(server, second, make_client) -> None:
+    server.script, second.script = [404], [401]
+    with pytest.raises(RetrievalError, match=r"after 2 attempt\(s\), and no address of search.url") as refused:
+        await make_client(server, second).search("who")
+    assert "RETRIEVER_TOKEN" in str(refused.value)
+
+
 async def test_one_that_hangs_beyond_max_wait_s_is_found_out_nevertheless(
     server, second, make_client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

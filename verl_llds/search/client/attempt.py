@@ -21,6 +21,7 @@ _MAX_REFUSAL_BYTES = 1024
 """How much is read of an answer with an error status, for the message."""
 
 _BUSY_STATUS = frozenset({429, 503})
+_REJECTED_STATUS = frozenset({400, 413, 422})
 
 
 class Trouble(str, Enum):
@@ -35,7 +36,9 @@ class Trouble(str, Enum):
     BAD_ANSWER = "bad_answer"
     """An answer that is no result: another 5xx status, no HTTP, not Search-R1's format, or too long."""
     REJECTED = "rejected"
-    """The request's own fault: another status that is not 2xx."""
+    """The request's own fault, at every retriever: 400, 413 or 422."""
+    WRONG_ADDRESS = "wrong_address"
+    """The address's or the token's fault: a redirect, another 4xx status such as 401 or 404, or no address at all."""
 
 
 class AttemptError(Exception):
@@ -84,7 +87,7 @@ async def attempt(
     except (BadAnswerError, aiohttp.ClientResponseError) as error:
         raise AttemptError(Trouble.BAD_ANSWER, str(error)) from error
     except aiohttp.InvalidURL as error:
-        raise AttemptError(Trouble.REJECTED, f"no usable address: {error}") from error
+        raise AttemptError(Trouble.WRONG_ADDRESS, f"no usable address: {error}") from error
     except (aiohttp.ClientError, OSError) as error:
         raise AttemptError(Trouble.UNREACHABLE, f"{type(error).__name__}: {error}") from error
 
@@ -114,4 +117,6 @@ async def _refusal(response: aiohttp.ClientResponse) -> AttemptError:
     if status in _BUSY_STATUS:
         header = response.headers.get("Retry-After", "")
         return AttemptError(Trouble.BUSY, detail, retry_after_s(header, datetime.now(timezone.utc)))
-    return AttemptError(Trouble.BAD_ANSWER if status >= 500 else Trouble.REJECTED, detail)
+    if status in _REJECTED_STATUS:
+        return AttemptError(Trouble.REJECTED, detail)
+    return AttemptError(Trouble.BAD_ANSWER if status >= 500 else Trouble.WRONG_ADDRESS, detail)

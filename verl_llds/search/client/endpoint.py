@@ -68,7 +68,7 @@ class Endpoint:
     def failed(self, permit: Permit, error: AttemptError) -> None:
         """Note a request that went wrong."""
         self._last_error = error
-        if error.trouble in (Trouble.BUSY, Trouble.REJECTED):
+        if error.trouble in (Trouble.BUSY, Trouble.REJECTED, Trouble.WRONG_ADDRESS):
             # Whoever answers so is alive.
             self._breaker.succeed(permit)
         else:

@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 import time
+from collections.abc import Sequence
 
 import aiohttp
 
@@ -43,7 +44,8 @@ class Retrievers:
         """Ask until there is an answer.
 
         Raises:
-            RetrievalError: once the query was rejected, failed ``max_attempts`` times, or took ``max_wait_s``.
+            RetrievalError: once the query was rejected, found no address right, failed ``max_attempts`` times, or took
+                ``max_wait_s``.
         """
         max_wait_s = self._settings.max_wait_s
         tries = Tries(self._settings, time.monotonic() + max_wait_s)
@@ -56,10 +58,11 @@ class Retrievers:
     async def _ask(self, query: str, tries: Tries) -> tuple[Document, ...]:
         num_failed_rounds, not_before = 0, 0.0
         while True:
-            not_before = await self._until_ready(not_before)
+            candidates = [endpoint for endpoint in self._endpoints if endpoint.url not in tries.wrong]
+            not_before = await self._until_ready(candidates, not_before)
             errors: list[AttemptError] = []
             async with self._slots:
-                for endpoint in self._endpoints:
+                for endpoint in candidates:
                     self._give_up_if_over(tries)
                     permit = endpoint.admit(not_before)
                     if permit is None:
@@ -78,13 +81,13 @@ class Retrievers:
         if tries.end is not None:
             raise tries.error(self._endpoints) from tries.last
 
-    async def _until_ready(self, not_before: float) -> float:
+    async def _until_ready(self, endpoints: Sequence[Endpoint], not_before: float) -> float:
         """Wait until some retriever may be asked and return when the query's backoff ends: a recovery ends it."""
         num_recoveries = self._num_recoveries
         while True:
             if self._num_recoveries > num_recoveries:
                 not_before = 0.0
-            wait_s = min(endpoint.ready_in_s(not_before) for endpoint in self._endpoints)
+            wait_s = min(endpoint.ready_in_s(not_before) for endpoint in endpoints)
             if wait_s <= 0:
                 return not_before
             # While a probe is under way, nobody knows for how long.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from verl_llds.errors import RetrievalError
-from verl_llds.search.client.attempt import AttemptError, Trouble
+from verl_llds.search.client.attempt import TOKEN_VARIABLE, AttemptError, Trouble
 from verl_llds.search.client.endpoint import Endpoint
 from verl_llds.search.settings import SearchConfig
 
@@ -28,7 +28,11 @@ _ADVICE = {
         "search.max_concurrency"
     ),
     Trouble.BAD_ANSWER: "See in the retriever's log what went wrong, and that search.url is its /retrieve",
-    Trouble.REJECTED: "Correct search.url or search.topk: another attempt would be refused as well",
+    Trouble.REJECTED: "Correct search.topk or what search.url names: another attempt would be refused as well",
+    Trouble.WRONG_ADDRESS: (
+        f"Correct search.url, or {TOKEN_VARIABLE} in the environment where the status is 401 or 403: another attempt "
+        "would be refused as well"
+    ),
 }
 
 _NOTHING_ASKED = "Raise search.max_wait_s, or search.max_concurrency if every request was taken by other queries"
@@ -46,6 +50,8 @@ class Tries:
     """Requests made."""
     last: AttemptError | None = None
     """What went wrong last."""
+    wrong: set[str] = field(default_factory=set)
+    """Addresses found to be wrong; the query is not sent there again."""
     _num_counted: int = 0
     _cut_short: bool = False
     _details: dict[str, str] = field(default_factory=dict)
@@ -72,12 +78,16 @@ class Tries:
         self.last = error
         self._details[url] = error.detail
         self._num_counted += error.trouble in _COUNTED
+        if error.trouble is Trouble.WRONG_ADDRESS:
+            self.wrong.add(url)
 
     @property
     def end(self) -> str | None:
         """Why the query is to be given up, or None while it is not."""
         if self.last is not None and self.last.trouble is Trouble.REJECTED:
             return "the last one rejected"
+        if self.wrong.issuperset(self.settings.urls):
+            return "and no address of search.url is one where queries are answered"
         if self._num_counted >= self.settings.max_attempts:
             return f"{self._num_counted} of them timeouts or bad answers (search.max_attempts)"
         if self.left_s <= 0:
