@@ -64,6 +64,7 @@ def test_a_dry_run_of_every_row_gives_the_paper_s_values(name: str) -> None:
     assert config.trainer.default_local_dir == f"checkpoints/verl-llds/{name}"
     assert (actor.optim.lr, actor.optim.lr_warmup_steps, config.trainer.total_training_steps) == (1e-6, 286, 1005)
     assert (actor.kl_loss_coef, actor.entropy_coeff, config.actor_rollout_ref.rollout.n) == (0.001, 0.001, 5)
+    assert (actor.ppo_epochs, actor.shuffle, actor.grad_clip, actor.optim.weight_decay) == (1, False, 1.0, 0.01)
     assert (config.search.max_turns, config.search.topk) == (3, 3)
     loss = actor.policy_loss
     assert loss.get("base_loss", loss.loss_mode) == ("gspo" if "gspo" in words else "vanilla")
