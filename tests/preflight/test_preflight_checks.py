@@ -116,18 +116,31 @@ def test_batches_that_the_gpus_cannot_share(run_config: Compose) -> None:
         check_batches(run_config("trainer.n_gpus_per_node=7", "data.train_batch_size=490"))
 
 
-def test_disk(run_config: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    config, free = run_config(), SimpleNamespace(free=140 * 10**9)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+def test_disk(run_config: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = run_config()
+    for free, status in ((140, Status.FAIL), (150, Status.OK)):
+        usage = SimpleNamespace(free=free * 10**9)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
+        (finding,) = check_disk(config, find_shape(config))
+        assert finding.status is status
+        assert "3 checkpoints of 49 GB" in finding.text
+        assert "earlier starts" not in finding.text
+
+
+def test_checkpoints_of_earlier_starts_make_no_room(
+    run_config: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """verl forgets them with the start that saved them, and never removes them."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=140 * 10**9))
+    for step in (50, 100, 150):
+        old = tmp_path / "checkpoints" / f"global_step_{step}" / "actor"
+        old.mkdir(parents=True)
+        with (old / "model.pt").open("wb") as sparse:
+            sparse.truncate(49 * 10**9)
+    config = run_config()
     (finding,) = check_disk(config, find_shape(config))
     assert finding.status is Status.FAIL
-    assert "3 checkpoints of 49 GB" in finding.text
-    # What earlier checkpoints take will be theirs again.
-    old = tmp_path / "checkpoints" / "global_step_50" / "actor"
-    old.mkdir(parents=True)
-    with (old / "model.pt").open("wb") as sparse:
-        sparse.truncate(20 * 10**9)
-    assert [finding.status for finding in check_disk(config, find_shape(config))] == [Status.OK]
+    assert "the 3 from earlier starts" in finding.text
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,10 @@ def _compare_memory(estimate: MemoryEstimate, has: int, taken: int, *, seen: boo
 
 
 def check_disk(config: DictConfig, shape: ModelShape | None) -> Iterator[Finding]:
-    """Compare the free space where checkpoints go with what the kept ones will take."""
+    """Compare the free space where checkpoints go with what those of this start will take.
+
+    verl removes only what the same start has saved, so that checkpoints of earlier starts keep their room.
+    """
     folder = Path(config.trainer.default_local_dir)
     if config.trainer.save_freq <= 0:
         yield Finding(Status.WARN, "disk", "no checkpoint will be kept: set trainer.save_freq to keep some")
@@ -150,14 +153,15 @@ def check_disk(config: DictConfig, shape: ModelShape | None) -> Iterator[Finding
         contents=list(config.actor_rollout_ref.actor.checkpoint.save_contents),
     )
     num_kept = num_checkpoints(config)
-    there = sum(file.stat().st_size for file in folder.glob("global_step_*/**/*") if file.is_file())
     free = shutil.disk_usage(_existing(folder)).free
     text = f"{num_kept} checkpoints of {one / 1e9:.0f} GB in {folder}, {free / 1e9:.0f} GB free"
-    if num_kept * one - there <= free:
+    if num_kept * one <= free:
         yield Finding(Status.OK, "disk", text)
-    else:
-        remedy = "set trainer.default_local_dir to a larger disk, or trainer.max_actor_ckpt_to_keep lower"
-        yield Finding(Status.FAIL, "disk", f"{text}: {remedy}")
+        return
+    remedy = "set trainer.default_local_dir to a larger disk, or trainer.max_actor_ckpt_to_keep lower"
+    if earlier := len(list(folder.glob("global_step_*"))):
+        remedy += f", or remove what you need no longer of the {earlier} from earlier starts, which verl leaves there"
+    yield Finding(Status.FAIL, "disk", f"{text}: {remedy}")
 
 
 def num_checkpoints(config: DictConfig) -> int:
