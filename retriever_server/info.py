@@ -16,6 +16,8 @@ class Limits(BaseModel):
 
     topk: int
     queries: int
+    passages: int
+    """Queries times ``topk``."""
     body_bytes: int
     deadline_s: float
 
@@ -56,6 +58,7 @@ def limits_of(settings: ServiceSettings) -> Limits:
     return Limits(
         topk=settings.max_topk,
         queries=settings.max_queue,
+        passages=settings.max_passages,
         body_bytes=MAX_BODY_BYTES,
         deadline_s=settings.deadline_s,
     )

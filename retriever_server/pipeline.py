@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from retriever_server.corpus import Hit
 from retriever_server.jobs import Job
 from retriever_server.stages import Stages
-from retriever_server.wire import Answer, write_answer
+from retriever_server.wire import Answer, make_answer
 
 T = TypeVar("T")
 
@@ -59,5 +59,4 @@ def _find(stages: Stages[Any], encoded: Any, texts: Sequence[str], jobs: Sequenc
     if len(found) != len(texts):
         raise ValueError(f"{len(found)} answers to {len(texts)} queries")
     by_text = dict(zip(texts, found, strict=True))
-    # Written here: JSON of hundreds of passages would hold up the event loop.
-    return [write_answer(by_text[job.key.text][: job.key.topk]) for job in jobs]
+    return [make_answer(by_text[job.key.text][: job.key.topk]) for job in jobs]

@@ -16,8 +16,9 @@ from retriever_server.service_settings import ServiceSettings
 from retriever_server.wire import DEFAULT_TOPK, Answer, RetrieveRequest, parse_request, write_response
 
 DEADLINE_HEADER = "X-Deadline-Ms"
-# Reading a larger body would hold up the event loop.
+# Parsing a larger body, or writing more passages, would hold up the event loop.
 _MAX_INLINE_BYTES = 1 << 16
+_MAX_INLINE_PASSAGES = 512
 _MAX_DEADLINE_DIGITS = 9
 # nginx's number for a client that left; nobody reads it.
 _CLIENT_LEFT = 499
@@ -31,6 +32,8 @@ class Retrieve:
         self._settings = settings
         self._metrics = metrics
         self._bodies = BodyReader(timeout_s=settings.read_timeout_s)
+        # Parsed, 16 MB can be 20 times as much; and the interpreter parses one at a time anyway.
+        self._parsing = asyncio.Semaphore(1)
         self._rate_limit = RateLimit(settings.max_rps)
 
     async def __call__(self, request: Request) -> Response:
@@ -66,11 +69,15 @@ class Retrieve:
         arrived = time.monotonic()
         self._check_rate(request, arrived)
         deadline_s = _read_deadline(request.headers.get(DEADLINE_HEADER))
-        asked = await self._parse(await self._bodies.read(request))
+        async with self._bodies.read(request) as body:
+            asked = await self._parse(body)
+        topk = self._topk(asked)
         if deadline_s is not None:
             deadline_s = max(deadline_s - (time.monotonic() - arrived), 0.001)
-        answers = await self._search(request, asked, deadline_s)
-        return JSON(write_response(answers, with_scores=asked.return_scores))
+        answers = await self._search(request, asked.texts, topk, deadline_s)
+        if len(answers) * topk <= _MAX_INLINE_PASSAGES:
+            return JSON(write_response(answers, with_scores=asked.return_scores))
+        return JSON(await asyncio.to_thread(write_response, answers, with_scores=asked.return_scores))
 
     def _check_rate(self, request: Request, now: float) -> None:
         wait_s = self._rate_limit.wait_s(request.client.host if request.client else "", now)
@@ -79,20 +86,34 @@ class Retrieve:
                 f"more than {self._settings.max_rps:g} requests a second from one address", "rate_limit", wait_s
             )
 
-    async def _parse(self, body: bytes) -> RetrieveRequest:
+    async def _parse(self, body: bytearray) -> RetrieveRequest:
         max_queries = self._settings.max_queue
         if len(body) <= _MAX_INLINE_BYTES:
             return parse_request(body, max_queries=max_queries)
-        return await asyncio.to_thread(parse_request, body, max_queries=max_queries)
+        async with self._parsing:
+            return await asyncio.to_thread(parse_request, body, max_queries=max_queries)
 
-    async def _search(self, request: Request, asked: RetrieveRequest, deadline_s: float | None) -> list[Answer]:
+    def _topk(self, asked: RetrieveRequest) -> int:
+        """Passages per query.
+
+        Raises:
+            RequestError: They are too many for one answer.
+        """
+        topk, limit = min(asked.topk or DEFAULT_TOPK, self._settings.max_topk), self._settings.max_passages
+        if len(asked.texts) * topk > limit:
+            raise RequestError(
+                f"queries: {len(asked.texts)} with topk {topk} ask for more than {limit} passages; "
+                "send fewer at a time, or a smaller topk"
+            )
+        return topk
+
+    async def _search(self, request: Request, queries: list[str], topk: int, deadline_s: float | None) -> list[Answer]:
         """Search, but not for longer than the client waits.
 
         Raises:
             ClientDisconnect: The client left.
         """
-        topk = min(asked.topk or DEFAULT_TOPK, self._settings.max_topk)
-        ticket = self._batcher.admit(asked.texts, topk, deadline_s)
+        ticket = self._batcher.admit(queries, topk, deadline_s)
         if ticket.future.done():
             return ticket.future.result()
         # The body has been read, so the next thing to receive is the disconnect.

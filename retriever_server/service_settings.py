@@ -37,6 +37,9 @@ class ServiceSettings:
     max_topk: int = 100
     """Passages per query at most; a larger ``topk`` gets this many."""
 
+    max_passages: int = 1 << 16
+    """Passages one request may ask for, its queries times its ``topk``: a bound on the size of an answer."""
+
     max_batch: int = 128
     """Queries the engine takes at a time, over all requests."""
 
@@ -65,7 +68,7 @@ class ServiceSettings:
     """Longest time SIGTERM leaves for the requests in progress."""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "max_topk", "max_batch", "max_batch_tokens", "max_queue", "cache_mb"):
+        for name in ("workers", "max_topk", "max_passages", "max_batch", "max_batch_tokens", "max_queue", "cache_mb"):
             check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
         for name in ("cache_size", "max_rps"):
             if not 0 <= getattr(self, name) < math.inf:
@@ -73,6 +76,11 @@ class ServiceSettings:
         for name in ("deadline_s", "read_timeout_s", "drain_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise SettingsError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be above 0.")
+        if self.max_passages < self.max_topk:
+            raise SettingsError(
+                f"--max-passages {self.max_passages} is less than --max-topk {self.max_topk}, what one query may get; "
+                "raise it."
+            )
         if not 0 <= self.port <= 65535:
             raise SettingsError(f"--port {self.port} is not a port; use 1 to 65535, or 0 for a free one.")
         if self.token is None and not self.insecure and not is_loopback(self.host):

@@ -7,7 +7,7 @@ one list per query, in order. Their clients all send ``return_scores``; absent, 
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
 import orjson
@@ -17,6 +17,8 @@ from retriever_server.corpus import Hit
 from retriever_server.errors import RequestError
 
 DEFAULT_TOPK = 3
+# What a passage and its score cost beside the text: two objects, two references.
+_PASSAGE_BYTES = 80
 
 
 def _encodable(value: object) -> object:
@@ -51,7 +53,7 @@ class RetrieveRequest(BaseModel):
 
     model_config = ConfigDict(json_schema_extra=_either_field)
 
-    queries: list[_Query] | None = None
+    queries: Annotated[list[_Query], Field(fail_fast=True)] | None = None
     """One search each; an empty string is a query like any other."""
 
     query: _Query | None = None
@@ -99,18 +101,31 @@ class ErrorResponse(BaseModel):
 
 
 class Answer(NamedTuple):
-    """The passages of one query in both forms, as JSON lists."""
+    """The passages of one query, best first. Either form is written when it is sent."""
 
-    scored: bytes
-    bare: bytes
+    documents: tuple[bytes, ...]
+    """The passages as JSON."""
+
+    scores: tuple[float, ...]
+    """Their scores, finite."""
+
+    @property
+    def scored(self) -> bytes:
+        """A JSON list of passages and scores."""
+        return orjson.dumps(_form(self, with_scores=True))
+
+    @property
+    def bare(self) -> bytes:
+        """A JSON list of passages."""
+        return orjson.dumps(_form(self, with_scores=False))
 
     @property
     def num_bytes(self) -> int:
-        """Size of both forms."""
-        return len(self.scored) + len(self.bare)
+        """About what it takes in memory."""
+        return sum(map(len, self.documents)) + _PASSAGE_BYTES * len(self.documents)
 
 
-def parse_request(body: bytes, *, max_queries: int) -> RetrieveRequest:
+def parse_request(body: bytes | bytearray, *, max_queries: int) -> RetrieveRequest:
     """Read the body of a request.
 
     Raises:
@@ -121,6 +136,9 @@ def parse_request(body: bytes, *, max_queries: int) -> RetrieveRequest:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise RequestError(f"the body is not JSON: {_printable(error)}") from error
+    # Before anything looks at each of them: a body of 16 MB can hold millions.
+    if isinstance(value, dict) and isinstance(value.get("queries"), list) and len(value["queries"]) > max_queries:
+        raise RequestError(f"queries: more than {max_queries}; send fewer at a time")
     try:
         asked = RetrieveRequest.model_validate(value)
     except ValidationError as error:
@@ -131,28 +149,30 @@ def parse_request(body: bytes, *, max_queries: int) -> RetrieveRequest:
         raise RequestError("queries: Field required (or query, for a single one)")
     if asked.queries is not None and asked.query is not None:
         raise RequestError("query: given beside queries; send one of the two")
-    if len(asked.texts) > max_queries:
-        raise RequestError(f"queries: more than {max_queries}; send fewer at a time")
     return asked
 
 
-def write_answer(hits: Sequence[Hit]) -> Answer:
-    """The passages of one query as JSON.
+def make_answer(hits: Sequence[Hit]) -> Answer:
+    """The answer to one query.
 
     Raises:
         ValueError: A score is not a finite number, which JSON cannot say.
     """
     if not all(math.isfinite(hit.score) for hit in hits):
         raise ValueError("a score is not a finite number")
-    fragments = [orjson.Fragment(hit.document) for hit in hits]
-    scored = [{"document": document, "score": hit.score} for document, hit in zip(fragments, hits, strict=True)]
-    return Answer(orjson.dumps(scored), orjson.dumps(fragments))
+    return Answer(tuple(hit.document for hit in hits), tuple(hit.score for hit in hits))
 
 
-def write_response(answers: Iterable[Answer], *, with_scores: bool) -> bytes:
+def write_response(answers: Sequence[Answer], *, with_scores: bool) -> bytes:
     """The body of a response."""
-    lists = (answer.scored if with_scores else answer.bare for answer in answers)
-    return b'{"result":[' + b",".join(lists) + b"]}"
+    return orjson.dumps({"result": [_form(answer, with_scores=with_scores) for answer in answers]})
+
+
+def _form(answer: Answer, *, with_scores: bool) -> list[Any]:
+    documents = [orjson.Fragment(document) for document in answer.documents]
+    if not with_scores:
+        return documents
+    return [{"document": document, "score": score} for document, score in zip(documents, answer.scores, strict=True)]
 
 
 def _printable(error: Exception) -> str:

@@ -11,7 +11,7 @@ from retriever_server.metrics import Metrics
 from retriever_server.service_settings import ServiceSettings
 from retriever_server.wire import Answer
 
-ANSWER = Answer(b"[]", b"[]")
+ANSWER = Answer((), ())
 
 
 async def experienced(seconds_per_query: float, **settings: Any) -> Admission:

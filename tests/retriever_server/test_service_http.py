@@ -1,6 +1,8 @@
 """Tokens, limits and probes over HTTP, and SkyRL's and Search-R1's ways of asking."""
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import httpx
 import orjson
 import pytest
 
+from retriever_server import retrieve
 from retriever_server.app import create_app
 from retriever_server.batching import Batcher
 from retriever_server.corpus import Hit
@@ -131,3 +134,57 @@ async def test_every_answer_is_described(opened: Open) -> None:
     assert set(schema["paths"]["/info"]["get"]["responses"]) == {"200", "401", "503"}
     (header,) = schema["paths"]["/retrieve"]["post"]["parameters"]
     assert (header["name"], header["in"]) == ("X-Deadline-Ms", "header")
+
+
+async def test_an_answer_is_bounded(opened: Open) -> None:
+    http = await opened(max_passages=200)
+    for number, topk, status in (
+        (2, 100, 200),
+        (3, 100, 422),
+        (66, 3, 200),
+        (67, None, 422),
+        (201, 1, 422),
+        (2, 999, 200),
+    ):
+        response = await http.post("/retrieve", json={"queries": ["q"] * number, "topk": topk})
+        assert response.status_code == status, (number, topk)
+    assert response.json()["result"][1][99]["id"] == "99"
+    refused = (await http.post("/retrieve", json={"queries": ["q"] * 3, "topk": 999})).json()["error"]
+    assert refused.startswith("queries: 3 with topk 100 ask for more than 200 passages")
+
+
+async def test_the_largest_batches_of_search_r1_are_let_in(opened: Open) -> None:
+    http = await opened()
+    for number, topk in ((8192, 3), (512, 100)):
+        queries = [f"q{i}" for i in range(number)]
+        result = (await http.post("/retrieve", json={"queries": queries, "topk": topk})).json()["result"]
+        assert [found[topk - 1]["contents"] for found in result] == queries
+
+
+async def test_what_takes_long_is_done_beside_the_event_loop(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And of large bodies one at a time."""
+    inside: list[int] = []
+    most, threads = 0, []
+    parse, write = retrieve.parse_request, retrieve.write_response
+
+    def parsing(body: Any, **rest: Any) -> Any:
+        nonlocal most
+        inside.append(1)
+        most = max(most, len(inside))
+        time.sleep(0.02)
+        inside.pop()
+        return parse(body, **rest)
+
+    def writing(answers: Any, **rest: Any) -> bytes:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return write(answers, **rest)
+
+    monkeypatch.setattr(retrieve, "parse_request", parsing)
+    monkeypatch.setattr(retrieve, "write_response", writing)
+    http = await opened()
+    large = {"queries": [f"{i} {'x' * 100}" for i in range(1000)]}
+    answers = await asyncio.gather(*[http.post("/retrieve", json=large) for _ in range(4)])
+    assert [len(answer.json()["result"]) for answer in answers] == [1000] * 4
+    assert (most, threads) == (1, [False] * 4)
+    await http.post("/retrieve", json={"queries": ["q"]})
+    assert threads[4:] == [True]

@@ -1,17 +1,23 @@
 """The parts of the service that are functions of values and clocks."""
 
+import asyncio
+import json
 import pickle
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.requests import Request
 
+from retriever_server import reading
 from retriever_server.auth import is_authorized, read_token
 from retriever_server.corpus import Hit
-from retriever_server.errors import OverloadedError, SettingsError, TokenError
+from retriever_server.errors import OverloadedError, RequestError, SettingsError, TokenError
 from retriever_server.jobs import estimate_tokens
 from retriever_server.json_response import busy
 from retriever_server.limits import RateLimit
@@ -19,7 +25,7 @@ from retriever_server.lru import LRU
 from retriever_server.metrics import Metrics
 from retriever_server.rate import ServiceRate
 from retriever_server.service_settings import ServiceSettings
-from retriever_server.wire import write_answer, write_response
+from retriever_server.wire import make_answer, parse_request, write_response
 
 
 @given(
@@ -129,13 +135,15 @@ def test_a_token_opens_other_addresses_and_is_never_printed() -> None:
         {"max_rps": -0.5},
         {"workers": 0},
         {"max_batch_tokens": 0},
+        {"max_passages": 0},
+        {"max_passages": 99},
         {"cache_mb": 0},
         {"read_timeout_s": float("inf")},
     ],
 )
 def test_wrong_numbers_are_refused_by_name(changes: dict[str, float]) -> None:
     (name,) = changes
-    with pytest.raises(SettingsError, match=f"--{name.replace('_', '-')} is"):
+    with pytest.raises(SettingsError, match=f"--{name.replace('_', '-')} (is|99 is)"):
         ServiceSettings(**changes)  # type: ignore[arg-type]
 
 
@@ -146,8 +154,8 @@ def test_estimates_are_bounded_and_never_zero(text: str) -> None:
 
 def test_answers_have_both_shapes() -> None:
     hits = [Hit(b'{"id":"1","contents":"a"}', 0.5), Hit(b'{"id":"2","contents":"b"}', 0.25)]
-    answer = write_answer(hits)
-    assert orjson.loads(write_response([answer, write_answer([])], with_scores=True)) == {
+    answer = make_answer(hits)
+    assert orjson.loads(write_response([answer, make_answer([])], with_scores=True)) == {
         "result": [
             [
                 {"document": {"id": "1", "contents": "a"}, "score": 0.5},
@@ -160,9 +168,58 @@ def test_answers_have_both_shapes() -> None:
         "result": [[{"id": "1", "contents": "a"}, {"id": "2", "contents": "b"}]]
     }
     assert write_response([], with_scores=True) == b'{"result":[]}'
+    assert orjson.loads(answer.bare) == [{"id": "1", "contents": "a"}, {"id": "2", "contents": "b"}]
+    assert [hit["score"] for hit in orjson.loads(answer.scored)] == [0.5, 0.25]
+    # One copy of the text, whatever is asked for.
+    assert 1000 < make_answer([Hit(b"x" * 1000, 0.5)]).num_bytes < 1200
     for score in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match="finite"):
-            write_answer([Hit(b"{}", score)])
+            make_answer([Hit(b"{}", score)])
+
+
+@pytest.mark.parametrize(
+    ("queries", "says"),
+    [
+        ([1] * 400_000, "queries: more than 8192"),
+        ([1] * 8192, "queries.0: "),
+        (["a"] * 8193, "queries: more than 8192"),
+    ],
+)
+def test_a_wrong_request_costs_little_memory(queries: list[Any], says: str) -> None:
+    body = json.dumps({"queries": queries}).encode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError, match=says):
+            parse_request(body, max_queries=8192)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The text of the body and the list of it.
+    assert peak < 5 * len(body) + 2e6
+
+
+def request(body: bytes) -> Request:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    return Request({"type": "http", "method": "POST", "headers": []}, receive)
+
+
+async def test_a_body_counts_until_it_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_MAX_BYTES_TOGETHER", 100)
+    bodies = reading.BodyReader(timeout_s=10.0)
+
+    async def read(size: int) -> int:
+        async with bodies.read(request(b"x" * size)) as body:
+            await asyncio.sleep(0)
+            return len(body)
+
+    async with bodies.read(request(b"x" * 60)) as first:
+        assert first == b"x" * 60
+        with pytest.raises(OverloadedError):
+            await read(60)
+        assert await read(40) == 40
+    assert await read(100) == 100
 
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (3.1, "4"), (1e9, "60")])

@@ -150,7 +150,7 @@ def test_health_ready_info_and_schema(client: TestClient) -> None:
     assert (info["dim"], info["metric"], info["shard"]) == (384, "inner_product", "0/1")
     assert info["encoder"]["pooling"] == "mean"
     assert len(info["corpus_sha256"]) == 64
-    assert info["limits"]["topk"] == 20
+    assert (info["limits"]["topk"], info["limits"]["queries"], info["limits"]["passages"]) == (20, 64, 65_536)
     schema = client.get("/openapi.json").json()
     assert set(schema["paths"]) == {"/health", "/ready", "/info", "/metrics", "/retrieve"}
     body = schema["paths"]["/retrieve"]["post"]["requestBody"]["content"]["application/json"]["schema"]
