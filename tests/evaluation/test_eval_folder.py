@@ -17,7 +17,10 @@ HEADER: dict[str, Any] = {"settings": {"model": "m", "temperature": 0.0}, "facts
 
 
 def row(uid: str, status: str = "answered", **values: Any) -> dict[str, Any]:
-    return {"kind": "trajectory", "uid": uid, "status": status, **values}
+    scores = {"em": 0.0, "f1": 0.0, "sub_em": 0.0}
+    place = {"question": uid, "sample": 0, "number": 0, "data_source": "nq", "gts": ["x"]}
+    counts = {"turns": [], "num_searches": 0, "num_policy": 1, "num_observation": 0, "seconds": 0.1}
+    return {"kind": "trajectory", "uid": uid, "status": status, **place, **scores, **counts, **values}
 
 
 def begin(path: Path, *rows: dict[str, Any]) -> None:
@@ -39,7 +42,7 @@ def test_what_is_missing_is_what_has_no_line_or_failed(tmp_path: Path) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(cut=st.integers(0, 400))
+@given(cut=st.integers(0, 1400))
 def test_a_file_cut_anywhere_is_gone_on_with(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     path = tmp_path_factory.mktemp("cut") / "e"
     begin(path, *(row(name, text="é" * 20) for name in "abc"))
@@ -91,6 +94,25 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     with (tmp_path / "e" / FILE).open("a") as file:
         file.write("no json\n")
     with pytest.raises(EvaluationError, match=r"trajectories\.jsonl, line 3 is no JSON"):
+        read_evaluation(tmp_path / "e")
+
+
+@pytest.mark.parametrize("name", ["uid", "question", "em", "turns"])
+def test_a_line_that_lacks_something_is_named(tmp_path: Path, name: str) -> None:
+    begin(tmp_path / "e", row("a"))
+    damaged = {key: value for key, value in row("b").items() if key != name}
+    with (tmp_path / "e" / FILE).open("a") as file:
+        file.write(json.dumps(damaged) + "\n")
+    message = rf"trajectories\.jsonl, line 3 has no {name}:"
+    with pytest.raises(EvaluationError, match=message):
+        read_evaluation(tmp_path / "e")
+    with EvalFolder(tmp_path / "e") as folder, pytest.raises(EvaluationError, match=message):
+        folder.open(HEADER)
+
+
+def test_a_status_nobody_knows_is_named(tmp_path: Path) -> None:
+    begin(tmp_path / "e", row("a", "unheard_of"))
+    with pytest.raises(EvaluationError, match=r"line 2 has the unknown status 'unheard_of'"):
         read_evaluation(tmp_path / "e")
 
 

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from verl_llds.data.files import write_json
 from verl_llds.errors import EvaluationError
+from verl_llds.evaluation.summary import METRICS
 from verl_llds.search.trajectory import EpisodeStatus
 
 FILE = "trajectories.jsonl"
@@ -23,6 +24,14 @@ SUMMARY = "summary.json"
 FORMAT = 1
 
 Row = Mapping[str, Any]
+
+_NEEDED = (
+    *("uid", "question", "sample", "number", "data_source", "gts", "status", *METRICS),
+    *("turns", "num_searches", "num_policy", "num_observation", "seconds"),
+)
+"""What numbers and comparisons are made of."""
+
+_STATUSES = tuple(one.value for one in EpisodeStatus)
 
 
 class EvalFolder:
@@ -139,7 +148,17 @@ def _parts(path: Path, lines: list[Row]) -> tuple[Row, dict[str, Row]]:
             f"{path} does not begin with the header of an evaluation of format {FORMAT}: it is something else, or of "
             "another version"
         )
+    for number, row in enumerate(lines[1:], start=2):
+        _check_row(f"{path}, line {number}", row)
     return header, {row["uid"]: row for row in lines[1:]}
+
+
+def _check_row(where: str, row: Row) -> None:
+    missing = [name for name in _NEEDED if row.get(name) is None]
+    if missing:
+        raise EvaluationError(f"{where} has no {', '.join(missing)}: the file is damaged, or of another version")
+    if row["status"] not in _STATUSES:
+        raise EvaluationError(f"{where} has the unknown status {row['status']!r}: the file is of another version")
 
 
 def _refuse_other(path: Path, old: Row, new: Row) -> None:
