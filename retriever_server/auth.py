@@ -10,8 +10,12 @@ TOKEN_VARIABLE = "RETRIEVER_TOKEN"
 _SCHEME = "bearer"
 
 
-def read_token(file: Path | None) -> str | None:
+def read_token(file: Path | None, option: str = "--token-file") -> str | None:
     """The token in ``file``, or else in the environment variable RETRIEVER_TOKEN; None if there is neither.
+
+    Args:
+        file: what the user gave.
+        option: where; named if there is something wrong with it.
 
     Raises:
         TokenError: The file cannot be read, or the token is empty or has characters that no header can hold.
@@ -21,7 +25,7 @@ def read_token(file: Path | None) -> str | None:
         if token is None:
             return None
     else:
-        where = f"--token-file {file}"
+        where = f"{option} {file}"
         try:
             token = file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:

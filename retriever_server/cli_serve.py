@@ -44,7 +44,7 @@ def add_front(commands: Commands) -> None:
         metavar="URL,URL",
         help="the shards' servers in the order of their rows; replicas of one shard are joined by |",
     )
-    parser.add_argument("--shard-token-file", type=Path, help="what the shards' servers ask for")
+    parser.add_argument("--shard-token-file", type=Path, help="what the shards' servers ask for; or RETRIEVER_TOKEN")
     _add_service(parser)
 
 
@@ -89,9 +89,8 @@ def run_serve(arguments: dict[str, Any]) -> None:
 
 def run_front(arguments: dict[str, Any]) -> None:
     """Run ``front``."""
-    token, shard_token = read_token(arguments.pop("token_file")), None
-    if (file := arguments.pop("shard_token_file")) is not None:
-        shard_token = read_token(file)
+    token = read_token(arguments.pop("token_file"))
+    shard_token = read_token(arguments.pop("shard_token_file"), "--shard-token-file")
     settings = FrontSettings.parse(arguments.pop("shards"), token=token, shard_token=shard_token, **arguments)
     with shared_metrics(settings.workers):
         from retriever_server.front import serve_front

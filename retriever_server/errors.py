@@ -76,6 +76,10 @@ class ShardError(BusyError):
     """Some shard could not be asked, so no exact answer exists."""
 
 
+class ShardTokenError(ShardError):
+    """The servers of a shard do not take the token they are shown."""
+
+
 class SearchFailedError(RetrieverError, RuntimeError):
     """The engine failed on a query; the cause is in the server's log."""
 

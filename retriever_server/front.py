@@ -1,8 +1,15 @@
 """``retriever-server front``: one address for an index whose rows are served by several servers."""
 
+import sys
 import time
 
-from retriever_server.errors import IndexMismatchError, NotReadyError, ShardError
+from retriever_server.errors import (
+    IndexMismatchError,
+    NotReadyError,
+    SearchFailedError,
+    ShardError,
+    ShardTokenError,
+)
 from retriever_server.front_settings import FrontSettings
 from retriever_server.http_shard import HttpShard
 from retriever_server.info import Info, limits_of
@@ -13,8 +20,9 @@ from retriever_server.service_settings import ServiceSettings
 from retriever_server.settings import IndexType
 from retriever_server.shard import Shard
 
-# Servers that are started together with the front may still be loading.
-_START_S = 300.0
+START_S = 300.0
+"""How long a front waits for shards: those that are started together with it may still be loading."""
+
 _PAUSE_S = 0.5
 MAX_CHARS = 1 << 16
 """How much of a query goes to the shards, which cut it as their encoder needs."""
@@ -31,7 +39,8 @@ def serve_front(settings: FrontSettings) -> None:
     Raises:
         AddressError: The address cannot be used.
         IndexMismatchError: The servers do not serve the parts of one index, in order.
-        ShardError: A shard has no server that answers.
+        ShardError, SearchFailedError: A shard has no server that answers.
+        ShardTokenError: A shard wants another token.
     """
     serve_service(front_service(settings), settings)
 
@@ -42,7 +51,7 @@ def front_service(settings: FrontSettings) -> Service:
     found: list[Info] = []
 
     def load() -> MergedShards:
-        infos = [_wait_for(shard, time.monotonic() + _START_S) for shard in shards]
+        infos = [_wait_for(shard, time.monotonic() + START_S) for shard in shards]
         found.append(merge_infos(infos, settings))
         return MergedShards(shards, num_threads=NUM_FINDERS)
 
@@ -82,10 +91,17 @@ def merge_infos(infos: list[Info], settings: ServiceSettings) -> Info:
 
 
 def _wait_for(shard: HttpShard, end: float) -> Info:
+    said = False
     while True:
         try:
             return Info.model_validate(shard.info())
-        except ShardError:
+        except ShardTokenError:
+            # No waiting helps.
+            raise
+        except (ShardError, SearchFailedError) as error:
             if time.monotonic() > end:
                 raise
+            if not said:
+                print(f"retriever-server: waiting, since {error}", file=sys.stderr, flush=True)
+                said = True
             time.sleep(_PAUSE_S)

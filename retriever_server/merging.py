@@ -16,6 +16,7 @@ class ShardSearch(Protocol):
 
         Raises:
             ShardError: No replica of the shard can be asked.
+            SearchFailedError: The shard failed on one of the queries.
         """
         ...
 
@@ -35,8 +36,16 @@ class MergedShards:
         """Nothing to do: the shards encode."""
         return list(queries)
 
-    def find(self, encoded: list[str], topk: int) -> list[list[Hit]]:
-        """The ``topk`` best passages of each query over all shards. Raises ShardError unless all of them answer."""
+    def depth(self, topk: int) -> int:
+        """What the shards are asked for; how deep they go for it is theirs to know."""
+        return topk
+
+    def find(self, encoded: Sequence[str], topk: int) -> list[list[Hit]]:
+        """The ``topk`` best passages of each query over all shards.
+
+        Raises:
+            ShardError, SearchFailedError: Not all of them answer.
+        """
         parts = list(self._threads.map(lambda shard: shard.search(encoded, topk), self._shards))
         return [merge_hits(lists, topk) for lists in zip(*parts, strict=True)]
 

@@ -21,7 +21,7 @@ from verl_llds.search.encodable import encodable
 from verl_llds.search.engine import VerlEngine
 from verl_llds.search.environment import Environment, make_environment
 from verl_llds.search.episode import run_episode
-from verl_llds.search.facts import row_targets, trajectory_facts
+from verl_llds.search.facts import row_targets, trajectory_facts, turn_records
 from verl_llds.search.scoring import score_trajectory
 from verl_llds.search.settings import OnFailure, SearchConfig
 from verl_llds.search.trajectory import EpisodeStatus, Trajectory
@@ -118,7 +118,13 @@ class SearchAgentLoop(AgentLoopBase):  # type: ignore[misc]
             trajectory.append_observed([self.tokenizer.pad_token_id])
         is_masked = trajectory.status.is_failure and self.settings.on_failure is not OnFailure.PENALISE
         score = score_trajectory(trajectory, targets, self.environment)
-        facts = {**trajectory_facts(trajectory), "num_context": engine.num_context, "num_cached": engine.num_cached}
+        turns = turn_records(trajectory, self.tokenizer)
+        facts = {
+            **trajectory_facts(trajectory),
+            "turns": turns,
+            "num_context": engine.num_context,
+            "num_cached": engine.num_cached,
+        }
         latencies = [turn.latency_s for turn in trajectory.turns]
         return SearchAgentLoopOutput(
             prompt_ids=trajectory.prompt_ids,
@@ -133,7 +139,7 @@ class SearchAgentLoop(AgentLoopBase):  # type: ignore[misc]
             extra_fields={
                 "min_global_steps": engine.first_step,
                 "max_global_steps": engine.last_step,
-                "reward_extra_info": _reward_facts(trajectory, score, row),
+                "reward_extra_info": _reward_facts(trajectory, score, row, turns),
                 "policy_text": trajectory.policy_text,
                 TRAJECTORY_KEY: facts,
             },
@@ -143,7 +149,9 @@ class SearchAgentLoop(AgentLoopBase):  # type: ignore[misc]
         return bool(self.config.reward.custom_reward_function.get("path"))
 
 
-def _reward_facts(trajectory: Trajectory, score: Score, row: dict[str, Any]) -> dict[str, Any]:
+def _reward_facts(
+    trajectory: Trajectory, score: Score, row: dict[str, Any], turns: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Return what verl's validation averages and dumps: numbers by name, labels, and the turns."""
     return {
         "acc": score.answer,
@@ -154,5 +162,5 @@ def _reward_facts(trajectory: Trajectory, score: Score, row: dict[str, Any]) -> 
         "status": trajectory.status.value,
         "error": trajectory.error,
         "data_source": canonical_source(str(row.get("data_source", "unknown"))),
-        TURNS_KEY: [turn.summary() for turn in trajectory.turns],
+        TURNS_KEY: turns,
     }
