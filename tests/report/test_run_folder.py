@@ -62,6 +62,61 @@ def test_starts_of_one_run_are_joined(tmp_path: Path) -> None:
     assert read_run(tmp_path).series("start") == (list(range(1, 10)), [1] * 4 + [2] * 2 + [3] * 3)
 
 
+@pytest.mark.parametrize("age", [0, 1, -1])
+def test_pieces_are_in_the_order_of_their_names_whatever_their_times_say(age: int, tmp_path: Path) -> None:
+    """As after an archive was unpacked: all times are equal, or nonsense."""
+    names = ["metrics.start1.jsonl", "metrics.start2.jsonl", "metrics.start10.jsonl", "metrics.jsonl"]
+    rotated = ["log.jsonl.10", "log.jsonl.2", "log.jsonl.1", "log.jsonl"]
+    for folder, order in (("starts", names), ("rotated", rotated)):
+        for number, name in enumerate(order):
+            path = write(tmp_path / folder / name, range(1 + 3 * number, 8 + 3 * number), piece=number)
+            os.utime(path, (1000 + age * number, 1000 + age * number))
+        steps, pieces = read_run(tmp_path / folder).series("piece")
+        assert steps == list(range(1, 17))
+        assert pieces == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 7
+
+
+def test_what_was_put_aside_in_two_ways_is_ordered_by_age(tmp_path: Path) -> None:
+    ages = {"m.start1.jsonl": 2, "m.start2.jsonl": 4, "m.jsonl.2": 1, "m.jsonl.1": 3, "m.jsonl": 0}
+    for number, name in enumerate(sorted(ages, key=lambda name: ages[name] or 9)):
+        path = write(tmp_path / name, range(1 + 3 * number, 8 + 3 * number), piece=number)
+        os.utime(path, (ages[name], ages[name]))
+    assert read_run(tmp_path).series("piece")[1] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3 + [4] * 7
+
+
+def test_links_to_nothing_are_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "metrics.jsonl", range(1, 4))
+    for name in ("old.jsonl", "7.jsonl", "events.out.tfevents.1"):
+        (tmp_path / name).symlink_to(tmp_path / "nonexistent")
+    run = read_run(tmp_path)
+    assert list(run.metrics) == [1, 2, 3]
+    assert run.vanished == [tmp_path / name for name in ("7.jsonl", "events.out.tfevents.1", "old.jsonl")]
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "metrics.jsonl", range(1, 4))
+    loop = tmp_path / "loop.jsonl"
+    loop.symlink_to(loop)
+    with pytest.raises(RunFolderError, match=f"cannot read {re.escape(str(loop))}: Too many levels"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line", ["[" * 100_000, f'{{"step": 2, "data": {{"x": {10**400}}}}}', f'{{"step": {10**400}, "data": {{}}}}']
+)
+def test_a_line_that_python_cannot_hold_is_a_broken_one(line: str, tmp_path: Path) -> None:
+    rows = [json.dumps({"step": step, "data": {"reward": step}}) for step in (1, 3)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join((rows[0], line, rows[1], "")))
+    run = read_run(tmp_path)
+    assert (list(run.metrics), run.num_broken) == ([1, 3], 1)
+
+
+def test_a_deep_line_at_the_beginning_of_another_file_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "metrics.jsonl", range(1, 4))
+    (tmp_path / "deep.jsonl").write_text("[" * 100_000)
+    assert list(read_run(tmp_path).metrics) == [1, 2, 3]
+
+
 @pytest.mark.parametrize("names", [("a.jsonl", "b.jsonl"), ("lr0.1.jsonl", "lr0.2.jsonl"), ("x/m.jsonl", "y/m.jsonl")])
 def test_several_runs_are_refused_by_name(tmp_path: Path, names: tuple[str, str]) -> None:
     for name in names:
@@ -131,4 +186,10 @@ def test_the_latest_start_wins_from_its_first_step_on(pieces: list[list[int]]) -
         expected = {step: piece for step, piece in expected.items() if step < steps[0]} | dict.fromkeys(steps, number)
     assert {step: values["piece"] for step, values in log.steps.items()} == expected
     assert list(log.steps) == sorted(log.steps)
-    assert log.starts == [steps[0] for steps in pieces]
+    known: set[int] = set()
+    again = []
+    for steps in pieces:
+        if known and steps[0] <= max(known):
+            again.append(steps[0])
+        known = {step for step in known if step < steps[0]} | set(steps)
+    assert log.restarts == again

@@ -27,7 +27,7 @@ def test_rows_come_as_they_are_written(tmp_path: Path) -> None:
     write(tmp_path / "metrics.jsonl", 3, mode="a")
     assert settle(tail) == [1, 2, 3]
     assert not tail.poll()
-    assert tail.log.starts == [1]
+    assert tail.log.restarts == []
     assert tail.written_at == (tmp_path / "metrics.jsonl").stat().st_mtime
 
 
@@ -54,7 +54,7 @@ def test_a_resumed_run_empties_the_file_and_goes_on(tmp_path: Path) -> None:
     assert settle(tail) == list(range(1, 16)), "what was read stays until the new start has a step"
     write(path, 11, mode="a")
     assert settle(tail) == list(range(1, 12))
-    assert tail.log.starts == [1, 11]
+    assert tail.log.restarts == [11]
 
 
 def test_a_file_rewritten_between_two_looks_is_noticed_though_it_is_longer(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_file_rewritten_between_two_looks_is_noticed_though_it_is_longer(tmp_p
     write(path, *range(1, 9), **{"actor/entropy": 0.5})
     assert settle(tail) == list(range(1, 9))
     assert tail.log.steps[1]["actor/entropy"] == 0.5
-    assert tail.log.starts == [1, 1]
+    assert tail.log.restarts == [1]
 
 
 def test_a_rotated_file_loses_nothing(tmp_path: Path) -> None:
@@ -90,14 +90,29 @@ def test_earlier_starts_are_read_first(tmp_path: Path) -> None:
     tail = RunTail(tmp_path)
     assert settle(tail) == list(range(1, 8))
     assert "actor/entropy" not in tail.log.steps[5]
-    assert tail.log.starts == [1, 6]
+    assert tail.log.restarts == [6]
+
+
+def test_a_rotated_file_is_no_new_start(tmp_path: Path) -> None:
+    write(tmp_path / "metrics.jsonl.1", *range(1, 6))
+    write(tmp_path / "metrics.jsonl", 6, 7, 8)
+    for name in ("metrics.jsonl", "metrics.jsonl.1"):
+        os.utime(tmp_path / name, (1, 1))
+    tail = RunTail(tmp_path)
+    assert settle(tail) == list(range(1, 9))
+    os.replace(tmp_path / "metrics.jsonl.1", tmp_path / "metrics.jsonl.2")
+    os.replace(tmp_path / "metrics.jsonl", tmp_path / "metrics.jsonl.1")
+    write(tmp_path / "metrics.jsonl", 9)
+    assert settle(tail) == list(range(1, 10))
+    assert tail.log.restarts == []
 
 
 def test_lines_that_are_no_rows_are_counted(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text(row(1) + "\x00\x00\n" + '{"step": "x", "data": {}}\n' + row(2))
+    lines = [row(1), "\x00\x00\n", '{"step": "x", "data": {}}\n', "[" * 100_000 + "\n", row(2)]
+    (tmp_path / "metrics.jsonl").write_text("".join(lines))
     tail = RunTail(tmp_path)
     assert settle(tail) == [1, 2]
-    assert tail.log.num_broken == 2
+    assert tail.log.num_broken == 3
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from verl_llds.cli import main
 from verl_llds.diagnostics.signals import Phase
+from verl_llds.errors import RunFolderError
 from verl_llds.watch.frame import make_frame
 from verl_llds.watch.loop import Watcher
 from verl_llds.watch.screen import duration, number, plain_line, render
@@ -122,6 +123,35 @@ def test_a_pipe_is_told_of_a_new_start(tmp_path: Path) -> None:
     assert [line.split()[0] for line in rest[1:]] == ["step=2/4", "step=3/4", "step=4/4"]
 
 
+@pytest.mark.parametrize(
+    ("earlier", "earlier_steps", "said"),
+    [
+        ("metrics.jsonl.1", (1, 2, 3), []),
+        ("metrics.start1.jsonl", (1, 2, 3, 4, 5), ["the run has started again at step 4"]),
+    ],
+)
+def test_a_pipe_gets_the_steps_of_all_pieces(
+    earlier: str, earlier_steps: tuple[int, ...], said: list[str], tmp_path: Path
+) -> None:
+    write(tmp_path / earlier, *earlier_steps)
+    write(tmp_path / "metrics.jsonl", 4, 5, 6)
+    out = io.StringIO()
+    Watcher(tmp_path, 6, Console(file=out)).follow(0.1)
+    lines = out.getvalue().splitlines()
+    assert [line.split()[0] for line in lines if line.startswith("step=")] == [f"step={step}/6" for step in range(1, 7)]
+    assert [line for line in lines if not line.startswith("step=")] == said
+    assert ("started again" in shown(tmp_path)) == bool(said)
+
+
+def test_links_to_nothing_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "old.jsonl").symlink_to(tmp_path / "nonexistent")
+    (tmp_path / "events.out.tfevents.1").symlink_to(tmp_path / "nonexistent")
+    with pytest.raises(RunFolderError, match="no metrics yet"):
+        shown(tmp_path)
+    write(tmp_path / "metrics.jsonl", 1, 2)
+    assert "step 2" in shown(tmp_path)
+
+
 def test_a_closed_pipe_ends_it_without_a_word(tmp_path: Path) -> None:
     write(tmp_path / "metrics.jsonl", *range(1, 2000))
     process = subprocess.Popen(
@@ -212,5 +242,23 @@ def test_numbers_and_durations_are_short() -> None:
 
 def test_every_phase_has_its_word() -> None:
     for phase in Phase:
-        assert plain_line(1, {"llds/phase": float(phase.number)}, None) == f"step=1 phase={phase.value}"
-        assert make_frame({1: {"llds/phase": float(phase.number)}}).phase is phase
+        values = {"llds/phase": float(phase.number)}
+        frame = make_frame({1: values})
+        assert plain_line(1, values, frame) == f"step=1 phase={phase.value}"
+        assert frame.phase is phase
+
+
+def test_one_name_is_one_quantity_at_all_steps() -> None:
+    old = {"actor/llds/log_prob/correct/old": -0.2}
+    deep = {**old, "llds/log_prob/correct/old": -0.3, "llds/probe/log_prob": -0.9}
+    steps = {1: old, 2: deep, 3: {"llds/log_prob/correct/old": -0.3}}
+    frame = make_frame(steps)
+    assert [plain_line(step, values, frame) for step, values in steps.items()] == [
+        "step=1 log_likelihood_correct=-0.2",
+        "step=2 log_likelihood_correct=-0.2 log_likelihood_probe=-0.9",
+        "step=3",
+    ]
+    assert [(line.quantity.title, line.steps, line.values) for line in frame.lines] == [
+        ("log-likelihood, correct", [1, 2], [-0.2, -0.2]),
+        ("log-likelihood, probe", [2], [-0.9]),
+    ]

@@ -15,31 +15,34 @@ from typing import Any
 
 from verl_llds.errors import RunFolderError
 
+_MAX_STEP = 2**53
+"""Beyond it, a page's numbers are no longer exact."""
+
 
 class MetricsLog:
     """Metrics by step, read piece by piece.
 
     Attributes:
         steps: ascending; each step's finite or non-finite values by name.
-        starts: the first step of each piece.
+        restarts: the first steps of pieces that began at or below a step that was known.
         num_broken: lines that were no rows of a file logger.
     """
 
     def __init__(self) -> None:
         self.steps: dict[int, dict[str, float]] = {}
-        self.starts: list[int] = []
+        self.restarts: list[int] = []
         self.num_broken = 0
         self._is_new_piece = False
 
     def begin_piece(self) -> None:
-        """Say that what is added next comes from a later start of the run."""
+        """Say that what is added next comes from a later piece: the run started again, or its file was rotated."""
         self._is_new_piece = True
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Take a step's metrics; those of a step that was logged twice in one piece are joined."""
-        if self._is_new_piece:
+        if self._is_new_piece and self.steps and step <= next(reversed(self.steps)):
             self.steps = {known: data for known, data in self.steps.items() if known < step}
-            self.starts.append(step)
+            self.restarts.append(step)
         self._is_new_piece = False
         is_last = not self.steps or step >= next(reversed(self.steps))
         self.steps.setdefault(step, {}).update(values)
@@ -67,13 +70,13 @@ def parse_line(line: str) -> tuple[int, dict[str, float]] | None:
     Raises:
         ValueError: the line is no JSON object, or its step or its data are not what a file logger writes.
     """
-    row = json.loads(line)
+    row = parse_json(line)
     if not isinstance(row, dict):
         raise ValueError("no JSON object")
     if "step" not in row:
         return None
     step, data = row["step"], row.get("data")
-    if isinstance(step, bool) or not isinstance(step, int) or not isinstance(data, dict):
+    if isinstance(step, bool) or not isinstance(step, int) or abs(step) > _MAX_STEP or not isinstance(data, dict):
         raise ValueError("no step or no data")
     numbers = {name: _number(value) for name, value in data.items()}
     return step, {name: value for name, value in numbers.items() if value is not None}
@@ -82,7 +85,24 @@ def parse_line(line: str) -> tuple[int, dict[str, float]] | None:
 def _number(value: Any) -> float | None:
     if value is None:
         return math.nan
-    return float(value) if isinstance(value, int | float) else None
+    if not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError("a whole number too large for a float") from error
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: it is none, or nests too deep to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 def read_lines(paths: Iterable[Path]) -> MetricsLog:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from heapq import merge
 from pathlib import Path
 from typing import Any
 
 from verl_llds.errors import RunFolderError
 from verl_llds.report.events import read_events
-from verl_llds.report.metrics_log import MetricsLog, read_lines
+from verl_llds.report.metrics_log import MetricsLog, parse_json, read_lines
 from verl_llds.trajectories.reader import list_steps
 
 _MAX_DEPTH = 6
@@ -20,8 +21,12 @@ _PASSED_OVER = re.compile(r"global_step_\d+|\..*|wandb|__pycache__")
 """Folders that hold no logs, and may hold very many files."""
 
 _DUMP = re.compile(r"(\d+)\.jsonl")
-_PIECE = re.compile(r"(\.start\d+)?\.jsonl(\.\d+)?$")
-"""``metrics.jsonl``, and earlier starts of its run: ``metrics.start1.jsonl``, or ``metrics.jsonl.1`` once rotated."""
+_PIECE = re.compile(r"(?:\.start(?P<start>\d+))?\.jsonl(?:\.(?P<rotation>\d+))?$")
+"""``metrics.jsonl``, and what came before it.
+
+``metrics.start1.jsonl`` is the run's first start, ``.start2`` its second
+(`verl_llds.diagnostics.history.keep_earlier_metrics`). ``metrics.jsonl.2`` was rotated before ``metrics.jsonl.1``.
+"""
 
 _EVENTS = "events.out.tfevents."
 
@@ -49,6 +54,8 @@ class Run:
     """The folder of token-level trajectories, see `verl_llds.trajectories.reader`."""
     num_broken: int = 0
     """Lines of the metrics that could not be read and were passed over."""
+    vanished: list[Path] = field(default_factory=list)
+    """Files that were listed but are not there, such as links to nothing, and were passed over."""
 
     def series(self, metric: str) -> tuple[list[int], list[float]]:
         """Return the steps that have a metric, and its values."""
@@ -65,6 +72,7 @@ class _Found:
     rollouts: dict[int, Path] = field(default_factory=dict)
     validations: dict[int, Path] = field(default_factory=dict)
     trajectories: list[Path] = field(default_factory=list)
+    vanished: list[Path] = field(default_factory=list)
 
 
 def read_run(path: Path) -> Run:
@@ -74,7 +82,7 @@ def read_run(path: Path) -> Run:
         path: its folder, which holds one run; or the file of its metrics alone.
 
     Raises:
-        RunFolderError: there is nothing there, or no metrics, or those of several runs.
+        RunFolderError: there is nothing there, or no metrics, or those of several runs, or a file cannot be read.
     """
     found = _look(path)
     log = _metrics(path, found)
@@ -90,6 +98,7 @@ def read_run(path: Path) -> Run:
         validations=dict(sorted(found.validations.items())),
         trajectories=found.trajectories[0] if found.trajectories else None,
         num_broken=log.num_broken,
+        vanished=found.vanished,
     )
 
 
@@ -120,11 +129,14 @@ def _look(path: Path) -> _Found:
     if not path.is_dir():
         raise RunFolderError(f"there is no {path}: {_WHERE}")
     found = _Found()
-    for folder, names in _folders(path):
-        if list_steps(folder):
-            found.trajectories.append(folder)
-        for name in names:
-            _sort_in(folder / name, found)
+    try:
+        for folder, names in _folders(path):
+            if list_steps(folder):
+                found.trajectories.append(folder)
+            for name in names:
+                _sort_in(folder / name, found)
+    except OSError as error:
+        raise RunFolderError(f"cannot read {error.filename or path}: {error.strerror}") from error
     return found
 
 
@@ -137,9 +149,14 @@ def _folders(path: Path) -> Iterator[tuple[Path, list[str]]]:
 
 def _sort_in(path: Path, found: _Found) -> None:
     if path.name.startswith(_EVENTS):
-        found.events.append(path)
+        (found.events if path.exists() else found.vanished).append(path)
     elif _PIECE.search(path.name):
-        first = _first_line(path)
+        try:
+            first = _first_line(path)
+        except FileNotFoundError:
+            # A link to nothing, or rotated away since the folder was listed.
+            found.vanished.append(path)
+            return
         dump = _DUMP.fullmatch(path.name)
         if dump and "output" in first:
             kind = found.validations if "reward" in first else found.rollouts
@@ -152,7 +169,7 @@ def _first_line(path: Path) -> dict[str, Any]:
     """Return the first object of a JSONL file; an empty one if it has none."""
     with path.open(encoding="utf-8", errors="replace") as lines:
         try:
-            row = json.loads(next(lines, ""))
+            row = parse_json(next(lines, ""))
         except ValueError:
             return {}
     return row if isinstance(row, dict) else {}
@@ -184,7 +201,28 @@ def _pieces(path: Path, logs: list[Path]) -> list[Path]:
     runs = {log.parent / _PIECE.sub("", log.name) for log in logs}
     if len(runs) > 1:
         raise RunFolderError(f"{path} holds the metrics of several runs, {_listed(sorted(runs))}: give one of them")
-    return sorted(logs, key=lambda log: (log.stat().st_mtime_ns, log.name))
+    in_order = sorted(logs, key=_order)
+    starts = [log for log in in_order if _order(log)[0] < math.inf]
+    rotated = [log for log in in_order if log not in starts]
+    # The bare name is always the latest; what was put aside in two ways is ordered by its age alone.
+    latest = [rotated.pop()] if rotated and rotated[-1].suffix == ".jsonl" else []
+    return [*(merge(starts, rotated, key=_written_at) if starts and rotated else starts + rotated), *latest]
+
+
+def _order(log: Path) -> tuple[float, int]:
+    """Return a key by which the pieces of a run that were put aside in the same way are in order."""
+    piece = _PIECE.search(log.name)
+    if piece is None:
+        # A file that was given by itself may have any name.
+        return math.inf, 0
+    return float(piece["start"] or math.inf), -int(piece["rotation"] or 0)
+
+
+def _written_at(log: Path) -> int:
+    try:
+        return log.stat().st_mtime_ns
+    except OSError as error:
+        raise RunFolderError(f"cannot read the metrics {log}: {error.strerror}") from error
 
 
 def _listed(paths: list[Path]) -> str:

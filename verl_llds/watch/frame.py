@@ -31,10 +31,8 @@ class Quantity:
 
 QUANTITIES = (
     Quantity(title="reward", names=("critic/score/mean", "critic/rewards/mean")),
-    Quantity(
-        title="log-likelihood, correct",
-        names=("llds/probe/log_prob", "actor/llds/log_prob/correct/old", "llds/log_prob/correct/old"),
-    ),
+    Quantity(title="log-likelihood, correct", names=("actor/llds/log_prob/correct/old", "llds/log_prob/correct/old")),
+    Quantity(title="log-likelihood, probe", names=("llds/probe/log_prob",)),
     Quantity(title="log-likelihood, incorrect", names=("actor/llds/log_prob/incorrect/old",)),
     Quantity(title="entropy", names=("actor/entropy",)),
     Quantity(title="gradient norm", names=("actor/grad_norm",)),
@@ -56,6 +54,8 @@ class Line:
 
     quantity: Quantity
     """Which."""
+    name: str
+    """The metric that it is read from, the same at all steps."""
     steps: list[int]
     """Steps that have a value."""
     values: list[float]
@@ -122,7 +122,8 @@ def _line(steps: Mapping[int, Mapping[str, float]], quantity: Quantity) -> Line 
     for name in quantity.names:
         found = [(step, values[name]) for step, values in steps.items() if name in values]
         if found:
-            return Line(quantity=quantity, steps=[step for step, _ in found], values=[value for _, value in found])
+            steps_found, values_found = zip(*found, strict=True)
+            return Line(quantity=quantity, name=name, steps=list(steps_found), values=list(values_found))
     return None
 
 

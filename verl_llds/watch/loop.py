@@ -55,18 +55,19 @@ class Watcher:
 
     def _print_lines(self, interval_s: float) -> None:
         last: int | None = None
-        num_starts = 1
+        num_restarts = 0
         while True:
             self._tail.poll()
             log = self._tail.log
-            for start in log.starts[num_starts:]:
-                self._print(f"the run has started again at step {start}")
-                last = start - 1
-            num_starts = max(num_starts, len(log.starts))
+            for step in log.restarts[num_restarts:]:
+                self._print(f"the run has started again at step {step}")
+                # At the first look nothing is printed yet, the steps before included.
+                last = None if last is None else min(last, step - 1)
+            num_restarts = len(log.restarts)
             frame = make_frame(log.steps, self.total_steps) if log.steps else None
             for step, values in log.steps.items():
                 if frame is not None and (last is None or step > last):
-                    self._print(plain_line(step, values, frame.total_steps))
+                    self._print(plain_line(step, values, frame))
                     last = step
             if frame is not None and frame.is_finished():
                 return
@@ -86,7 +87,7 @@ class Watcher:
         return render(name, frame, age_s, self._notes(), self.console)
 
     def _notes(self) -> list[str]:
-        notes = [f"started again at step {step}" for step in self._tail.log.starts[1:]]
+        notes = [f"started again at step {step}" for step in self._tail.log.restarts]
         if self._tail.log.num_broken:
             notes.append(f"{self._tail.log.num_broken} lines of the metrics could not be read and were passed over")
         return notes

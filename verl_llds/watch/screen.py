@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from verl_llds.diagnostics.signals import Phase
-from verl_llds.watch.frame import QUANTITIES, Frame, Line
+from verl_llds.watch.frame import Frame, Line
 from verl_llds.watch.sparkline import ASCII, BLOCKS, sparkline
 
 _COLOURS = {
@@ -101,16 +101,23 @@ def _numbers(line: Line, step: int) -> list[Text]:
     ]
 
 
-def plain_line(step: int, values: Mapping[str, float], total_steps: int | None) -> str:
-    """Return one step as one line: ``step=3/20 phase=healthy reward=0.25 ...``, for pipes and log files."""
-    parts = [f"step={step}" + (f"/{total_steps}" if total_steps is not None else "")]
+def plain_line(step: int, values: Mapping[str, float], frame: Frame) -> str:
+    """Return one step as one line: ``step=3/20 phase=healthy reward=0.25 ...``, for pipes and log files.
+
+    Args:
+        step: which.
+        values: by name.
+        frame: of the whole run: says which metric a quantity is read from.
+    """
+    parts = [f"step={step}" + (f"/{frame.total_steps}" if frame.total_steps is not None else "")]
     phase = values.get("llds/phase", math.nan)
     if math.isfinite(phase):
         parts.append(f"phase={next((known.value for known in Phase if known.number == phase), phase)}")
-    for quantity in QUANTITIES:
-        name = next((name for name in quantity.names if name in values), None)
-        if name is not None:
-            parts.append(f"{_key(quantity.title)}={number(values[name], quantity.digits)}")
+    parts += [
+        f"{_key(line.quantity.title)}={number(values[line.name], line.quantity.digits)}"
+        for line in frame.lines
+        if line.name in values
+    ]
     parts += [f"{name}={number(value, 3)}" for name, value in values.items() if name.startswith("val-core/")]
     return " ".join(parts)
 

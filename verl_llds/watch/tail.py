@@ -49,8 +49,7 @@ class RunTail:
     def written_at(self) -> float | None:
         """When the metrics were last written to, in seconds since the epoch; None while there are none."""
         files = [self._file.path] if self._file is not None else list(self._event_sizes)
-        times = [file.stat().st_mtime for file in files if file.exists()]
-        return max(times, default=None)
+        return max((found.st_mtime for file in files if (found := _stat(file)) is not None), default=None)
 
     def _take(self, file: _FileTail) -> bool:
         lines, is_new_start = file.read()
@@ -62,12 +61,20 @@ class RunTail:
 
     def _poll_events(self) -> bool:
         events = find_events(self.path)
-        sizes = {path: path.stat().st_size for path in events}
-        if not events or sizes == self._event_sizes:
+        sizes = {path: found.st_size for path in events if (found := _stat(path)) is not None}
+        if not sizes or sizes == self._event_sizes:
             return False
         self._event_sizes = sizes
-        self.log = read_events(events)
+        self.log = read_events(list(sizes))
         return True
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """Return the facts of a file; None where it has gone since it was found."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 class _FileTail:
