@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from verl_llds import cli
 from verl_llds.evaluation.ask import Screen
+from verl_llds.evaluation.expected_corpus import expected_corpus
 from verl_llds.search.environment import make_environment
 from verl_llds.search.episode import run_episode
 from verl_llds.search.settings import SearchConfig
@@ -65,6 +66,15 @@ def evaluate(*arguments: object) -> int:
         (["--model", "m", "--data", "d", "--out", "o", "--num-samples", "3"], "--num-samples 3 with --temperature 0"),
         (["--model", "m", "--data", "nowhere.parquet", "--out", "o"], "nowhere.parquet is not there"),
         (["--model", "m", "--data", "d", "--out", "o", "--max-turns", "0"], "search.max_turns"),
+        (["--model", "m", "--data", "d", "--out", "o", "--max-response-tokens", "0"], "--max-response-tokens must be"),
+        (["--model", "m", "--data", "d", "--out", "o", "--seed", "-1"], "--seed must be a whole number from 0"),
+        (["--model", "m", "--data", "d", "--out", "o", "--seed", "4294967296"], "--seed must be a whole number from 0"),
+        (["--model", "m", "--data", "d", "--out", "o", "--expect-corpus", "wiki-18"], "wiki-18 is no directory here"),
+        (["--model", "m", "--data", "d", "--out", "o", "--retokenize"], "--retokenize is of --server alone"),
+        (
+            ["--model", "m", "--ask", "Q?", "--retokenize", "--server", NOWHERE, "--temperature", "1", "--top-k", "5"],
+            "--top-k with --retokenize",
+        ),
         (["--model", "m", "--data", "d", "--out", "o", "--run-config", "nowhere.yaml"], "--run-config nowhere.yaml"),
     ],
 )
@@ -84,7 +94,19 @@ def test_a_model_that_is_none_is_said_before_the_retriever_is_asked(
     assert not out.exists()
 
 
-@pytest.mark.parametrize("option", [("--expect-corpus", "xyz"), ("--limit", "0"), ("--compat-drop-last", "-1")])
+def test_questions_of_no_full_batch_are_said_before_the_model_is_read(
+    write_rows: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = write_rows([question_row(number) for number in range(6)]), tmp_path / "out"
+    arguments = ("--model", tmp_path / "empty", "--data", data, "--out", out, "--server", NOWHERE)
+    assert evaluate(*arguments, "--limit", "4", "--compat-drop-last", "5") == 1
+    assert "--compat-drop-last 5 would drop all 4 questions" in capsys.readouterr().err
+    assert evaluate(*arguments, "--limit", "5", "--compat-drop-last", "5") == 1
+    assert "is no model in Hugging Face's format" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("option", [("--limit", "0"), ("--compat-drop-last", "-1")])
 def test_nonsense_is_a_usage_error(option: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         evaluate("--model", "m", *option)
@@ -97,25 +119,27 @@ def test_nonsense_is_a_usage_error(option: tuple[str, str], capsys: pytest.Captu
 )
 def test_a_corpus_is_expected_by_the_directory_of_it_or_of_its_index(manifest: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    parser = cli._parser()
-    arguments = parser.parse_args(["eval", "--model", "m", "--retriever", NOWHERE, "--expect-corpus", str(tmp_path)])
-    assert arguments.expect_corpus == "ab12" * 16
+    assert expected_corpus(str(tmp_path)) == "ab12" * 16
 
 
 @pytest.mark.parametrize("text", [None, "[]", "{", '{"inputs": {}}', '{"passages": {"sha256": 5}}'])
-def test_a_directory_of_no_corpus_is_a_usage_error(
-    text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_directory_of_no_corpus_is_said(text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if text is not None:
         (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(SystemExit):
-        evaluate("--model", "m", "--expect-corpus", tmp_path)
+    assert evaluate("--model", "m", "--data", "d", "--out", "o", "--expect-corpus", tmp_path) == 1
     assert "holds no manifest.json" in capsys.readouterr().err
 
 
 def test_evaluations_that_are_none_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", str(tmp_path), str(tmp_path)]) == 1
     assert "holds no evaluation" in capsys.readouterr().err
+
+
+def test_a_seed_that_is_none_is_said_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["compare", str(tmp_path), str(tmp_path), "--seed", "-1"]) == 1
+    assert capsys.readouterr().err.startswith("verl-llds: --seed must be a whole number from 0")
 
 
 def test_an_episode_is_shown_whole_in_order_and_coloured(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestServer
 from verl_llds.errors import EvaluationError
 from verl_llds.evaluation.server_sampler import ServerSampler
 from verl_llds.evaluation.settings import Decoding
+from verl_llds.evaluation.turn_readers import EngineIds
 
 STOP = ("</search>", "</answer>")
 
@@ -50,12 +51,14 @@ class FakeServer:
         if isinstance(answer, int):
             return web.json_response({"error": "no"}, status=answer)
         if not body.get("stream"):
-            return web.json_response({"choices": [answer]})
+            return web.json_response({"choices": [answer] if answer else []})
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         for token, log_prob in zip(answer["token_ids"], answer["logprobs"]["token_logprobs"], strict=True):
             choice = {"token_ids": [token], "logprobs": {"token_logprobs": [log_prob]}}
             await response.write(f"data: {json.dumps({'choices': [choice]})}\n\n".encode())
+        if answer["finish_reason"] == "error":
+            await response.write(b'data: {"error": {"message": "out of memory"}}\n\n')
         await response.write(b"data: [DONE]\n\n")
         return response
 
@@ -70,7 +73,8 @@ async def serving(fake: FakeServer) -> AsyncIterator[str]:
 
 
 async def open_at(url: str, decoding: Decoding | None = None) -> ServerSampler:
-    return await ServerSampler.open(url, "m", decoding or Decoding(), STOP, [1, 2])
+    decoding = decoding or Decoding()
+    return await ServerSampler.open(url, "m", EngineIds(decoding), decoding, STOP, [1, 2])
 
 
 async def test_ids_go_in_and_ids_come_out() -> None:
@@ -113,10 +117,19 @@ async def test_a_stream_is_watched_and_the_same_in_the_end() -> None:
     assert (generation.token_ids, generation.log_probs) == ([5, 6], [-0.1, -0.2])
 
 
+async def test_a_stream_that_breaks_off_is_no_turn() -> None:
+    async with serving(FakeServer(completion(), completion(finish_reason="error"))) as url:
+        sampler = await open_at(url)
+        with pytest.raises(EvaluationError, match=r"completions stopped: .*out of memory"):
+            await sampler.sample([1], 9, seed=0, watch=lambda ids: None)
+        await sampler.close()
+
+
 @pytest.mark.parametrize(
     ("fake", "message"),
     [
-        (lambda: FakeServer(completion(token_ids=None)), "gives back text without the ids that were sampled"),
+        (lambda: FakeServer(completion(token_ids=None)), "without the ids that were sampled.*--retokenize"),
+        (lambda: FakeServer({}), "answered without choices"),
         (lambda: FakeServer(completion(prompt_token_ids=[0, 1, 2])), "read another prompt than it was sent"),
         (lambda: FakeServer(completion(), models=("x", "y")), "serves x, y, not m"),
         (lambda: FakeServer(400), "answered HTTP 400"),

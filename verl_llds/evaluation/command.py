@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from verl_llds.errors import ConfigError, LLDSError
-from verl_llds.evaluation.expected_corpus import expected_corpus
 
 if TYPE_CHECKING:
     from verl_llds.evaluation.settings import EvalSettings
@@ -96,6 +95,11 @@ def _add_decoding(group: argparse._ArgumentGroup) -> None:
 
 def _add_engine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--server", metavar="URL", help="OpenAI-compatible server of the model, instead of vLLM in here")
+    group.add_argument(
+        "--retokenize",
+        action="store_true",
+        help="of a server that gives text alone, encode it again: the ids may be others than were sampled",
+    )
     group.add_argument("--dtype", default="auto", help="precision of the weights (the model's; float32 on a CPU)")
     group.add_argument("--tensor-parallel", type=int, default=1, metavar="N", help="GPUs that hold the model (1)")
     group.add_argument("--gpu-memory", type=float, default=0.9, metavar="R", help="share of a GPU's memory (0.9)")
@@ -106,7 +110,6 @@ def _add_scope(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--limit", type=_positive, metavar="N", help="only the first N questions of each set")
     group.add_argument(
         "--expect-corpus",
-        type=expected_corpus,
         metavar="HASH|DIR",
         help="refuse a retriever of another corpus: the first digits of its SHA-256, or the directory that "
         "`verl-llds data corpus` or `retriever-server index` made",
@@ -132,19 +135,21 @@ def _positive(text: str) -> int:
 
 def _eval(arguments: argparse.Namespace) -> int:
     from verl_llds.evaluation.ask import ask
+    from verl_llds.evaluation.expected_corpus import expected_corpus
     from verl_llds.evaluation.run import Request, evaluate
     from verl_llds.evaluation.tables import open_console
 
     try:
         settings = _settings(arguments)
+        corpus = None if arguments.expect_corpus is None else expected_corpus(arguments.expect_corpus)
         if arguments.ask is not None:
-            ask(settings, _asked(arguments), arguments.expect_corpus, open_console())
+            ask(settings, _asked(arguments), corpus, open_console())
             return 0
         request = Request(
             data=tuple(arguments.data),
             out=arguments.out,
             limit=arguments.limit,
-            expect_corpus=arguments.expect_corpus,
+            expect_corpus=corpus,
             drop_last=arguments.compat_drop_last,
             published=arguments.published,
         )
@@ -187,6 +192,7 @@ def _settings(arguments: argparse.Namespace) -> EvalSettings:
     if arguments.ask is not None and (arguments.data or arguments.out or arguments.num_samples > 1):
         raise ConfigError("--ask plays one episode and keeps nothing: leave --data, --out and --num-samples out")
     search, response_length = _search(arguments)
+    given_length = arguments.max_response_tokens
     return EvalSettings(
         model=arguments.model,
         search=search,
@@ -197,10 +203,11 @@ def _settings(arguments: argparse.Namespace) -> EvalSettings:
             num_samples=arguments.num_samples,
             seed=arguments.seed,
         ),
-        max_response_tokens=arguments.max_response_tokens or response_length,
+        max_response_tokens=response_length if given_length is None else given_length,
         chat_template=arguments.chat_template,
         dtype=arguments.dtype,
         server=arguments.server,
+        retokenize=arguments.retokenize,
         concurrency=arguments.concurrency,
         tensor_parallel=arguments.tensor_parallel,
         gpu_memory=arguments.gpu_memory,

@@ -14,6 +14,7 @@ from rich.table import Table
 from verl_llds.errors import EvaluationError
 from verl_llds.evaluation.folder import Row, read_evaluation
 from verl_llds.evaluation.paired import Difference, Differences, McNemar, mcnemar, paired_bootstrap
+from verl_llds.evaluation.settings import check_seed
 from verl_llds.evaluation.summary import METRICS, ordered_sources, question_means
 from verl_llds.search.failures import has_failed
 
@@ -83,8 +84,10 @@ def compare(a: Path, b: Path, console: Console, *, seed: int) -> None:
     """Print how two evaluations differ.
 
     Raises:
+        ConfigError: for a seed no generator takes.
         EvaluationError: if one cannot be read, or they share no question.
     """
+    check_seed(seed)
     (old_header, old), (new_header, new) = read_evaluation(a), read_evaluation(b)
     found = compare_rows(old, new, seed=seed)
     for name, path, header, rows in (("A", a, old_header, old), ("B", b, new_header, new)):

@@ -55,7 +55,7 @@ def run_header(
         },
         "facts": {
             "model": f"{model.name} ({model.identity})",
-            "engine": "vLLM in this process" if settings.server is None else f"server {settings.server}",
+            "engine": _engine_line(settings),
             "decoding": "greedy" if decoding.is_greedy else f"{sampling}, {decoding.num_samples} samples",
             "episode": f"{search.protocol.value}, {search.max_turns} turns that may search, top {search.topk}, at most "
             f"{search.max_action_tokens} tokens a turn, {search.max_observation_tokens} an observation, {budget} a "
@@ -66,6 +66,17 @@ def run_header(
             "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
         },
     }
+
+
+def _engine_line(settings: EvalSettings) -> str:
+    if settings.server is None:
+        return "vLLM in this process"
+    if not settings.retokenize:
+        return f"server {settings.server}"
+    return (
+        f"server {settings.server}; its text is encoded again (--retokenize), so ids may differ from those sampled and "
+        "have no log-probabilities"
+    )
 
 
 def _served_line(served: Served) -> str:

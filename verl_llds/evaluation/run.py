@@ -11,12 +11,13 @@ from typing import Any
 from rich.console import Console
 from tqdm import tqdm
 
+from verl_llds.errors import EvaluationError
 from verl_llds.evaluation.folder import EvalFolder
 from verl_llds.evaluation.header import run_header
 from verl_llds.evaluation.model import Model, open_model, render, response_budget
 from verl_llds.evaluation.play import Job, Table, failure_causes
 from verl_llds.evaluation.published import matching_sources
-from verl_llds.evaluation.questions import first_of_each, read_questions
+from verl_llds.evaluation.questions import Question, QuestionFile, first_of_each, read_questions
 from verl_llds.evaluation.retriever import check_served
 from verl_llds.evaluation.settings import EvalSettings
 from verl_llds.evaluation.start import open_sampler
@@ -46,7 +47,7 @@ class Request:
     limit: int | None = None
     """Questions of each set, from its beginning; None is all."""
     expect_corpus: str | None = None
-    """Beginning of the corpus's SHA-256; None takes what the data's manifest says, if anything."""
+    """Beginning of the SHA-256 of the retriever's corpus; None takes any, and says so."""
     drop_last: int | None = None
     """Batch size whose incomplete last batch the numbers leave out; None leaves out nothing."""
     published: str = ""
@@ -60,9 +61,7 @@ def evaluate(settings: EvalSettings, request: Request, console: Console) -> Summ
         LLDSError: before the model is loaded, for questions, model, retriever or folder that do not fit; later, if
             too many episodes fail.
     """
-    questions, files = read_questions(request.data)
-    if request.limit is not None:
-        questions = first_of_each(questions, request.limit)
+    questions, files = _questions(request)
     if settings.server is None:
         check_vllm()
     model = open_model(settings)
@@ -77,6 +76,11 @@ def evaluate(settings: EvalSettings, request: Request, console: Console) -> Summ
     header = run_header(settings, request.limit, model, served, files, questions, budget)
     with EvalFolder(request.out) as folder:
         print_header(console, folder.open(header)["facts"])
+        if request.expect_corpus is None:
+            console.print(
+                "the retriever's corpus was compared with nothing: --expect-corpus names the one it must be",
+                style="yellow",
+            )
         jobs = {
             job.key: job
             for question, prompt_ids in prompts
@@ -90,6 +94,23 @@ def evaluate(settings: EvalSettings, request: Request, console: Console) -> Summ
         folder.save_summary({**header, "summary": summary.facts()})
         _print(console, summary, model, request, [row for row in folder.rows.values() if has_failed(row)])
     return summary
+
+
+def _questions(request: Request) -> tuple[list[Question], list[QuestionFile]]:
+    """Return what is asked, and the files it is from.
+
+    Raises:
+        EvaluationError: if a file is not what it must be, or no question would be left to be counted.
+    """
+    questions, files = read_questions(request.data)
+    if request.limit is not None:
+        questions = first_of_each(questions, request.limit)
+    if request.drop_last is not None and len(questions) < request.drop_last:
+        raise EvaluationError(
+            f"--compat-drop-last {request.drop_last} would drop all {len(questions)} questions, which are no full "
+            "batch: leave it out, or give more questions"
+        )
+    return questions, files
 
 
 async def _play(

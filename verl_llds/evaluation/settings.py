@@ -19,6 +19,20 @@ EVAL_TURNS = 4
 """Turns that may search: what Search-R1's and the LLDS paper's tables were made with; training has 3."""
 
 
+_SEEDS = 2**32
+"""numpy, which vLLM seeds too, takes no larger ones."""
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that a generator would not take.
+
+    Raises:
+        ConfigError: for a negative or too large one.
+    """
+    if not 0 <= seed < _SEEDS:
+        raise ConfigError(f"--seed must be a whole number from 0 to {_SEEDS - 1}, got {seed}: use 0")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decoding:
     """How answers are sampled."""
@@ -46,6 +60,7 @@ class Decoding:
             raise ConfigError(f"--top-p must be a number in (0, 1], got {self.top_p!r}: use 1")
         if self.top_k != -1 and self.top_k < 1:
             raise ConfigError(f"--top-k must be at least 1, got {self.top_k}: leave it out for all tokens")
+        check_seed(self.seed)
         if self.num_samples < 1:
             raise ConfigError(f"--num-samples must be at least 1, got {self.num_samples}: use 1")
         if self.is_greedy and self.num_samples > 1:
@@ -87,6 +102,9 @@ class EvalSettings:
     server: str | None = None
     """Address of an OpenAI-compatible server that serves the model; None plays in this process."""
 
+    retokenize: bool = False
+    """Whether the server's text is encoded again instead of asking it for the ids it sampled."""
+
     concurrency: int = 256
     """Episodes in flight."""
 
@@ -114,12 +132,25 @@ class EvalSettings:
             raise ConfigError(
                 "--tensor-parallel, --gpu-memory and --dtype are the server's affair: leave them out with --server"
             )
+        if self.retokenize and self.server is None:
+            raise ConfigError("--retokenize is of --server alone: vLLM in this process gives the ids it sampled")
+        if self.retokenize and self.decoding.top_k != -1:
+            raise ConfigError(
+                "--top-k with --retokenize would do nothing, OpenAI's completions have no such field: leave it out, or "
+                "use a server that gives ids"
+            )
 
     @property
     def most_response_tokens(self) -> int:
         """The longest response that turns and observations allow."""
         search = self.search
         return (search.max_turns + 1) * search.max_action_tokens + search.max_turns * search.max_observation_tokens
+
+    @property
+    def _engine(self) -> str:
+        if self.server is None:
+            return "vllm"
+        return "server, retokenized" if self.retokenize else "server"
 
     def compared(self) -> dict[str, Any]:
         """Return what a number depends on, as plain values; where and how fast it is computed is not among it."""
@@ -139,7 +170,7 @@ class EvalSettings:
             "top_k": decoding.top_k,
             "num_samples": decoding.num_samples,
             "seed": decoding.seed,
-            "engine": "vllm" if self.server is None else "server",
+            "engine": self._engine,
         }
 
 

@@ -8,6 +8,7 @@ from verl_llds.evaluation.model import Model
 from verl_llds.evaluation.sampler import Sampler
 from verl_llds.evaluation.server_sampler import ServerSampler
 from verl_llds.evaluation.settings import EvalSettings
+from verl_llds.evaluation.turn_readers import EngineIds, Retokenizer, TurnReader
 from verl_llds.evaluation.vllm_sampler import VllmSampler
 from verl_llds.search.environment import Environment
 
@@ -30,4 +31,9 @@ async def open_sampler(
     stop_strings = environment.protocol.stop_strings
     if settings.server is None:
         return VllmSampler.open(settings, model.name, num_tokens, stop_strings)
-    return await ServerSampler.open(settings.server, model.name, settings.decoding, stop_strings, probe_ids)
+    reader: TurnReader
+    if settings.retokenize:
+        reader = Retokenizer(model.tokenizer, model.tokenizer.eos_token_id, stop_strings)
+    else:
+        reader = EngineIds(settings.decoding)
+    return await ServerSampler.open(settings.server, model.name, reader, settings.decoding, stop_strings, probe_ids)
