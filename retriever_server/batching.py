@@ -52,6 +52,11 @@ class Batcher:
         return self._is_loaded and not self._stopping
 
     @property
+    def loading(self) -> bool:
+        """Whether the engine is neither there nor failed to load: every request is refused."""
+        return self._ready is None or not self._ready.done()
+
+    @property
     def _is_loaded(self) -> bool:
         return self._ready is not None and self._ready.done() and self._ready.exception() is None
 

@@ -1,6 +1,5 @@
 """Encode a corpus into the file of its vectors, in this process or in several."""
 
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -18,12 +17,12 @@ from retriever_server.encoder import Encoder
 from retriever_server.encoder_spec import EncoderSpec
 from retriever_server.errors import EncoderError
 from retriever_server.layout import OFFSETS, PASSAGES, VECTORS
+from retriever_server.orphans import end_with_parent
 from retriever_server.precision import split_devices
 from retriever_server.settings import BuildSettings
 from retriever_server.shard_log import ShardLog, begin_vectors, is_begun, write_vectors
 
 _SHARD_LOG = "encoded.txt"
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +131,10 @@ _worker: _Worker | None = None
 def _begin_worker(task: _Task, names: Any, threads: int) -> None:
     global _worker
     # A worker whose parent was killed would wait for its next shard forever.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    assert parent.pid is not None
+    end_with_parent(parent.pid, signal.SIGKILL)
     # Ctrl-C reaches the whole group; the parent alone decides what happens then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker = _Worker(task, names.get(), threads)

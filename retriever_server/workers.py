@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from retriever_server.errors import WorkerError
+from retriever_server.orphans import end_with_parent
 
 _POLL_S = 0.1
 # A worker that dies sooner is not started again at once.
@@ -80,19 +81,22 @@ class Workers:
         while not self._stopping and len(self._started) < self._num_workers and time.monotonic() >= self._start_after:
             # A signal between the fork and the entry would miss the new worker.
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+            parent = os.getpid()
             pid = os.fork()
             if pid == 0:
-                self._work()
+                self._work(parent)
             self._started[pid] = time.monotonic()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
 
-    def _work(self) -> None:
+    def _work(self, parent: int) -> None:
         """Be a worker; never returns."""
         status = 1
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
+            # A worker whose parent was killed would keep the port from the next server.
+            end_with_parent(parent, signal.SIGTERM)
             os.close(self._reader)
             self._serve(self._tell_ready)
             status = 0

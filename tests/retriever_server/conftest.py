@@ -1,5 +1,6 @@
 """A real index over thirty passages, made once with the real MiniLM encoder."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -124,11 +125,11 @@ Launch = Callable[..., Running]
 
 
 @pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Launch]:
+def start() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     """Start commands; whatever still runs at the end of the test is killed."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: object) -> "subprocess.Popen[str]":
+    def run(*arguments: object) -> "subprocess.Popen[str]":
         main = "import sys; from retriever_server.cli import main; sys.exit(main())"
         process = subprocess.Popen(
             [sys.executable, "-c", main, *map(str, arguments)],
@@ -140,6 +141,20 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
         started.append(process)
         return process
 
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+
+@pytest.fixture
+def launch(tmp_path: Path, start: Callable[..., "subprocess.Popen[str]"]) -> Launch:
+    """Start commands and wait until they answer queries."""
+    number = itertools.count()
+
     def wait(process: "subprocess.Popen[str]", ready: Path) -> Running:
         while not ready.exists():
             if process.poll() is not None:
@@ -149,17 +164,11 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
         return Running(process, url, int(url.rpartition(":")[2]))
 
     def run(*arguments: object, port: int = 0, later: bool = False) -> Any:
-        ready = tmp_path / f"ready{len(started)}.json"
+        ready = tmp_path / f"ready{next(number)}.json"
         process = start(*arguments, "--port", port, "--ready-file", ready)
         return (lambda: wait(process, ready)) if later else wait(process, ready)
 
-    yield run
-    for process in started:
-        process.kill()
-        process.wait()
-        for pipe in (process.stdout, process.stderr):
-            assert pipe is not None
-            pipe.close()
+    return run
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,9 @@ from typing import Any
 import aiohttp
 import httpx
 import pytest
+
+from retriever_server.build import build_index
+from retriever_server.settings import BuildSettings, IndexType
 
 CAPITALS = {"France": "p0", "Italy": "p6", "Japan": "p15", "Kenya": "p18", "Peru": "p21", "Norway": "p24"}
 
@@ -132,3 +136,65 @@ def test_a_worker_that_cannot_load_ends_the_service(launch: Any, index_dir: Path
     wait = launch("serve", "--index", index_dir, "--workers", 2, "--device", "no-such-device", later=True)
     with pytest.raises(pytest.fail.Exception, match=r"(?s)cannot be loaded on no-such-device.*worker ended before"):
         wait()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_workers_end_with_a_parent_that_is_killed_and_leave_the_port_and_no_files(
+    launch: Any, corpus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # By words alone they start in a second.
+    index, temporary = tmp_path / "words", tmp_path / "tmp"
+    build_index(BuildSettings(corpus=corpus_file, out=index, type=IndexType.BM25))
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    server = launch("serve", "--index", index, "--workers", 2)
+    workers = children(server.process.pid)
+    assert len(workers) == 2
+    (left_behind,) = temporary.glob("retriever-metrics-*")
+    server.process.kill()
+    server.process.wait()
+    end = time.monotonic() + 30
+    while any(map(is_alive, workers)):
+        assert time.monotonic() < end, "the workers live on"
+        time.sleep(0.05)
+    again = launch("serve", "--index", index, "--workers", 2, port=server.port)
+    assert httpx.post(f"{again.url}/retrieve", json={"queries": ["Peru"]}, timeout=60).status_code == 200
+    (directory,) = temporary.glob("retriever-metrics-*")
+    assert directory != left_behind
+    # What is in use stays, whoever else starts.
+    launch("serve", "--index", index, "--workers", 2)
+    assert directory.is_dir()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_while_loading_ends_at_once(start: Any, number: int) -> None:
+    # Nobody listens there, so the front waits for its shard, that is, loads, for minutes.
+    with socket.socket() as shard, socket.socket() as free:
+        for bound in (shard, free):
+            bound.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        process = start("front", "--shards", f"http://127.0.0.1:{shard.getsockname()[1]}", "--port", port)
+        end = time.monotonic() + 60
+        while True:
+            try:
+                ready = httpx.get(f"http://127.0.0.1:{port}/ready", timeout=60)
+                break
+            except httpx.ConnectError:
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < end
+                time.sleep(0.05)
+        assert ready.status_code == 503
+        told = time.monotonic()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert time.monotonic() - told < 10
+    assert out == ""
+    assert err.startswith("retriever-server: waiting, since no server of a shard answers")
