@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verl_llds.errors import EvaluationError
-from verl_llds.evaluation.folder import FILE, EvalFolder, read_evaluation
+from verl_llds.evaluation.folder import FILE, FORMAT, EvalFolder, read_evaluation
 
+BEGUN = {"kind": "header", "format": FORMAT}
 HEADER: dict[str, Any] = {"settings": {"model": "m", "temperature": 0.0}, "facts": {"model": "m"}}
 
 
@@ -82,7 +83,9 @@ def test_two_writers_do_not_share_a_folder(tmp_path: Path) -> None:
             second.open(HEADER)
 
 
-@pytest.mark.parametrize("text", ["", '{"kind": "other"}\n', json.dumps({"kind": "header", "format": 99}) + "\n"])
+@pytest.mark.parametrize(
+    "text", ["", *(json.dumps(line) + "\n" for line in ({"kind": "other"}, {**BEGUN, "format": 99}, BEGUN))]
+)
 def test_a_file_of_another_kind_is_no_evaluation(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
     with pytest.raises(EvaluationError, match="does not begin with the header"):

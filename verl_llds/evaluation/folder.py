@@ -143,7 +143,8 @@ def _lines(path: Path) -> Iterator[Row]:
 
 def _parts(path: Path, lines: list[Row]) -> tuple[Row, dict[str, Row]]:
     header = lines[0] if lines else {}
-    if header.get("kind") != "header" or header.get("format") != FORMAT:
+    is_header = header.get("kind") == "header" and header.get("format") == FORMAT
+    if not is_header or not all(isinstance(header.get(name), dict) for name in ("settings", "facts")):
         raise EvaluationError(
             f"{path} does not begin with the header of an evaluation of format {FORMAT}: it is something else, or of "
             "another version"
