@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import Path
 
 import pytest
 from hydra.utils import instantiate
@@ -14,9 +15,43 @@ from verl_llds.hydra_checks import CheckRun
 GOOD = ("experiment=laptop_llds",)
 
 
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the process stands, since a run that may start marks its folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 def test_a_working_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
-    CheckRun().on_run_start(compose_run(GOOD))
+    # A second start from scratch is as good as the first.
+    for _ in range(2):
+        CheckRun().on_run_start(compose_run(GOOD))
+        assert capsys.readouterr().err == ""
+        save_step(Path("build/laptop/run/checkpoints"), 20)
+
+
+def save_step(folder: Path, step: int) -> None:
+    """Leave what verl leaves of a checkpoint, as far as a resume looks for one."""
+    (folder / f"global_step_{step}").mkdir(parents=True, exist_ok=True)
+    (folder / "latest_checkpointed_iteration.txt").write_text(str(step))
+
+
+def test_a_resume_into_another_experiment_s_folder_ends_the_process(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path("here")
+    auto = [*GOOD, "trainer.resume_mode=auto", f"trainer.default_local_dir={folder}"]
+    CheckRun().on_run_start(compose_run(auto))
+    save_step(folder, 20)
+    CheckRun().on_run_start(compose_run([*auto, "trainer.total_training_steps=40"]))
     assert capsys.readouterr().err == ""
+    with pytest.raises(SystemExit) as ended:
+        CheckRun().on_run_start(compose_run([*auto, "algorithm=grpo"]))
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("verl-llds: here, at step 20, belongs to another experiment")
+    # From the start it may run there, and is warned.
+    CheckRun().on_run_start(compose_run([*auto, "algorithm=grpo", "trainer.resume_mode=disable"]))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("verl-llds: warning: here, at step 20, belongs to another experiment")
 
 
 @pytest.mark.parametrize(
@@ -47,6 +82,7 @@ def test_a_setting_that_cannot_work_ends_the_process(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("verl-llds: ")
     assert said in line
+    assert list(Path().iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from training_run import TIMEOUT_S, log, metrics
 
 from verl_llds.compose import compose_run
-from verl_llds.preflight.identity import check_folder, claim_folder
+from verl_llds.preflight.run_folder import check_folder, claim_folder
 
 if TYPE_CHECKING:
     from conftest import World

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,7 +15,6 @@ from omegaconf import DictConfig
 
 from verl_llds.doctor import Finding, Status
 from verl_llds.errors import ConfigError
-from verl_llds.preflight.identity import FILE, check_folder, claim_folder, run_identity
 from verl_llds.preflight.memory import GIB
 from verl_llds.preflight.model import check_model, find_shape
 from verl_llds.preflight.model_shape import ModelShape
@@ -184,51 +182,3 @@ def test_a_model_without_chat_template(run_config: Compose, tmp_path: Path) -> N
     assert finding.status is Status.OK
     # The size is now the directory's own.
     assert find_shape(run_config(path)) == ModelShape.from_model_config(Qwen2Config().to_dict())
-
-
-def test_a_folder_is_its_experiment_s(run_config: Compose, tmp_path: Path) -> None:
-    config, folder = run_config(), tmp_path / "checkpoints"
-    (finding,) = check_folder(config)
-    assert (finding.status, "a new folder" in finding.text) == (Status.OK, True)
-    claim_folder(config)
-    assert [path.name for path in folder.iterdir()] == [FILE]
-    (folder / "latest_checkpointed_iteration.txt").write_text("150")
-    # What does not change the experiment may change.
-    same = run_config("search.url=http://other:8000/retrieve", "trainer.save_freq=10", "trainer.logger=[console]")
-    (finding,) = check_folder(same)
-    assert (finding.status, "goes on after step 150" in finding.text) == (Status.OK, True)
-
-
-@pytest.mark.parametrize(
-    ("override", "said"),
-    [
-        ("algorithm.llds.coef=0.3", "policy_loss.llds.coef was 0.2, is now 0.3"),
-        ("algorithm=grpo", "policy_loss.loss_mode was 'llds', is now 'vanilla'"),
-        ("policy=qwen2.5_7b", "model.path was 'Qwen/Qwen2.5-3B', is now 'Qwen/Qwen2.5-7B'"),
-        ("trainer.n_gpus_per_node=4", "n_gpus_per_node was 8, is now 4"),
-        ("trainer.experiment_name=mine", "experiment_name was 'qwen3b_nq_hotpot_llds_ma', is now 'mine'"),
-    ],
-)
-def test_another_experiment_s_folder_is_refused(override: str, said: str, run_config: Compose) -> None:
-    claim_folder(run_config())
-    (finding,) = check_folder(run_config(override))
-    assert finding.status is Status.FAIL
-    assert "belongs to another experiment" in finding.text
-    assert said in finding.text
-
-
-def test_a_folder_of_unknown_origin(run_config: Compose, tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoints"
-    folder.mkdir()
-    (folder / "latest_checkpointed_iteration.txt").write_text("50")
-    (finding,) = check_folder(run_config())
-    assert (finding.status, "holds step 50" in finding.text) == (Status.WARN, True)
-    (folder / FILE).write_text("[1")
-    (finding,) = check_folder(run_config())
-    assert (finding.status, "cannot be read" in finding.text) == (Status.FAIL, True)
-
-
-def test_the_identity_is_json(run_config: Compose) -> None:
-    identity = run_identity(run_config())
-    assert json.loads(json.dumps(identity)) == identity
-    assert identity["actor_rollout_ref.actor.policy_loss.llds.answer_weight"] == "paper"

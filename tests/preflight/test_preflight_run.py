@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from verl_llds import cli
 from verl_llds.doctor import Finding, Status
 from verl_llds.preflight import run as preflight_run
-from verl_llds.preflight.identity import FILE
+from verl_llds.preflight.run_folder import FILE
 
 NOBODY = "search.url=http://127.0.0.1:9/retrieve"
 

@@ -1,21 +1,13 @@
-"""Whose checkpoints a folder holds, so that no run goes on from another experiment's."""
+"""What makes a run this experiment and no other: its settings and its questions."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from verl_llds.data.files import write_json
-from verl_llds.doctor.findings import Finding, Status
-
-FILE = "experiment.json"
-"""Beside verl's ``latest_checkpointed_iteration.txt``."""
-
-_LATEST = "latest_checkpointed_iteration.txt"
+from verl_llds.data.files import sha256_file
 
 _ACTOR = "actor_rollout_ref.actor"
 
@@ -23,9 +15,12 @@ _KEYS = (
     "trainer.experiment_name",
     "actor_rollout_ref.model.path",
     "actor_rollout_ref.model.lora_rank",
+    "actor_rollout_ref.model.lora_alpha",
     "data.train_files",
     "data.train_batch_size",
+    "data.max_response_length",
     "algorithm.adv_estimator",
+    "algorithm.norm_adv_by_std_in_grpo",
     "algorithm.use_kl_in_reward",
     f"{_ACTOR}.policy_loss",
     f"{_ACTOR}.loss_agg_mode",
@@ -35,16 +30,22 @@ _KEYS = (
     f"{_ACTOR}.entropy_coeff",
     f"{_ACTOR}.use_kl_loss",
     f"{_ACTOR}.kl_loss_coef",
+    f"{_ACTOR}.kl_loss_type",
     f"{_ACTOR}.ppo_mini_batch_size",
     f"{_ACTOR}.ppo_epochs",
+    f"{_ACTOR}.shuffle",
+    f"{_ACTOR}.grad_clip",
     f"{_ACTOR}.optim.lr",
     f"{_ACTOR}.optim.lr_warmup_steps",
+    f"{_ACTOR}.optim.weight_decay",
     "actor_rollout_ref.rollout.n",
     "actor_rollout_ref.rollout.temperature",
     "actor_rollout_ref.rollout.top_p",
     "search.protocol",
     "search.topk",
     "search.max_turns",
+    "search.max_action_tokens",
+    "search.max_observation_tokens",
     "search.reward",
     # verl reads a checkpoint only with as many processes as wrote it.
     "trainer.nnodes",
@@ -69,52 +70,27 @@ def _flatten(key: str, value: Any, into: dict[str, Any]) -> None:
         into[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_list(value) else value
 
 
-def check_folder(config: DictConfig) -> Iterator[Finding]:
-    """Compare the run with the one that the checkpoint folder was made for."""
-    folder = Path(config.trainer.default_local_dir)
-    file = folder / FILE
-    latest = folder / _LATEST
-    step = latest.read_text(encoding="utf-8").strip() if latest.is_file() else ""
-    if not file.is_file():
-        if step:
-            text = f"{folder} holds step {step} of a run that did not leave its settings: see that it is this one"
-            yield Finding(Status.WARN, "checkpoints", text)
-        else:
-            yield Finding(Status.OK, "checkpoints", f"a new folder, {folder}")
-        return
-    try:
-        made_for = json.loads(file.read_text(encoding="utf-8"))
-        differences = _differences(made_for, run_identity(config))
-    except (ValueError, AttributeError) as error:
-        yield Finding(
-            Status.FAIL, "checkpoints", f"{file} cannot be read ({error}): remove it to go on with its folder"
-        )
-        return
-    if differences:
-        text = (
-            f"{folder} belongs to another experiment ({'; '.join(differences)}): set trainer.experiment_name or "
-            f"trainer.default_local_dir to a folder of its own, or remove {file} to go on with it all the same"
-        )
-        yield Finding(Status.FAIL, "checkpoints", text)
-    elif step and config.trainer.resume_mode != "disable":
-        yield Finding(Status.OK, "checkpoints", f"goes on after step {step} in {folder}")
-    else:
-        yield Finding(Status.OK, "checkpoints", f"none yet in {folder}" if not step else f"{folder}, from the start")
+def name_questions(config: DictConfig, key: str) -> list[str]:
+    """Return the files of questions that ``data.train_files`` or ``data.val_files`` names, as they stand there."""
+    value = OmegaConf.select(config, f"data.{key}")
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else [str(name) for name in value]
 
 
-def _differences(made_for: dict[str, Any], this: dict[str, Any]) -> list[str]:
-    """Return the first differences, three at most."""
-    keys = sorted({*made_for, *this}, key=lambda key: (key not in this, list(this).index(key) if key in this else 0))
+def hash_questions(config: DictConfig) -> dict[str, str]:
+    """Return the SHA-256 of every file of questions by its name; empty for one that is not on this machine."""
+    names = [name for key in ("train_files", "val_files") for name in name_questions(config, key)]
+    paths = {name: Path(name).expanduser() for name in names}
+    return {name: sha256_file(path) if path.is_file() else "" for name, path in paths.items()}
+
+
+def find_differences(made_for: dict[str, Any], this: dict[str, Any]) -> list[str]:
+    """Return in words the first differences between two runs' settings, three at most."""
+    keys = [*this, *sorted(made_for.keys() - this.keys())]
     found = [
         f"{key} was {made_for.get(key)!r}, is now {this.get(key)!r}"
         for key in keys
         if made_for.get(key) != this.get(key)
     ]
     return found if len(found) <= 3 else [*found[:3], f"and {len(found) - 3} more"]
-
-
-def claim_folder(config: DictConfig) -> None:
-    """Leave the run's settings in its checkpoint folder, whole or not at all."""
-    folder = Path(config.trainer.default_local_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / FILE, run_identity(config))

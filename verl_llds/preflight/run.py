@@ -12,10 +12,10 @@ from verl_llds.checks import check_retriever
 from verl_llds.compose import compose_run, describe_run, run_cautions, validate_run
 from verl_llds.doctor import Finding, Platform, Status, diagnose
 from verl_llds.errors import RetrievalError
-from verl_llds.preflight.identity import check_folder, claim_folder
 from verl_llds.preflight.model import check_model, find_shape
 from verl_llds.preflight.questions import check_questions
 from verl_llds.preflight.resources import check_batches, check_disk, check_gpus, visible_gpus
+from verl_llds.preflight.run_folder import check_folder, claim_folder
 from verl_llds.search.settings import SearchConfig
 
 _DRY_PATIENCE_S = 1.0
