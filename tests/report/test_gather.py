@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def unpacked(text: str) -> Any:
 
 
 def test_a_dump_is_divided_into_turns() -> None:
-    made = from_dump_row(row(), Split.TRAINING)
+    made = from_dump_row(row(), Split.TRAINING, 1.0)
     assert [turn.text for turn in made.turns] == ["<search>q</search>", "<answer>A</answer>"]
     assert [turn.kind for turn in made.turns] == ["call", "answer"]
     assert made.turns[0].observation.strip().startswith("<information>Doc 1")
@@ -75,30 +76,37 @@ def test_a_dump_is_divided_into_turns() -> None:
 def test_a_chat_templates_role_words_belong_to_the_observation() -> None:
     call, answer = '<tool_call>\n{"name": "search"}\n</tool_call>', "<answer> Paris </answer>"
     reply = "\nuser\n<tool_response>\nDoc 1(Title: France) Paris.\n</tool_response>\nassistant\n"
-    made = from_dump_row(row(output=call + reply + answer), Split.TRAINING)
+    made = from_dump_row(row(output=call + reply + answer), Split.TRAINING, 1.0)
     assert [(turn.text, turn.observation) for turn in made.turns] == [(call, reply), (answer, "")]
 
 
 @pytest.mark.parametrize("gold", [None, "A", ["A"], {"target": "A"}])
 def test_ground_truths_of_any_kind(gold: Any) -> None:
-    assert from_dump_row(row(gts=gold), Split.TRAINING).gold_answers == ([] if gold is None else ["A"])
+    assert from_dump_row(row(gts=gold), Split.TRAINING, 1.0).gold_answers == ([] if gold is None else ["A"])
 
 
 @given(st.text(), st.integers(0, 3))
 def test_no_character_of_a_response_is_lost(text: str, num_turns: int) -> None:
-    made = from_dump_row(row(output=text, turns=[TURN] * num_turns), Split.TRAINING)
+    made = from_dump_row(row(output=text, turns=[TURN] * num_turns), Split.TRAINING, 1.0)
     assert made.response == text
 
 
 def test_a_half_written_last_line_is_passed_over(tmp_path: Path) -> None:
     path = write(tmp_path / "1.jsonl", [row(), row(1)])
     path.write_text(path.read_text() + '{"input": "Ques')
-    assert len(list(read_dump(path, Split.TRAINING))) == 2
+    assert len(list(read_dump(path, Split.TRAINING, 1.0))) == 2
     path.write_text('{"no": "trajectory"}\n' + path.read_text())
     with pytest.raises(RunFolderError, match="line 1 is no trajectory"):
-        list(read_dump(path, Split.TRAINING))
+        list(read_dump(path, Split.TRAINING, 1.0))
     with pytest.raises(RunFolderError, match="cannot read"):
-        list(read_dump(tmp_path / "none.jsonl", Split.TRAINING))
+        list(read_dump(tmp_path / "none.jsonl", Split.TRAINING, 1.0))
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, json.dumps(row(score=10**400)), json.dumps(row(step=float("inf")))])
+def test_a_line_that_cannot_be_read_is_named(line: str, tmp_path: Path) -> None:
+    (tmp_path / "1.jsonl").write_text(f"{line}\n{json.dumps(row())}\n")
+    with pytest.raises(RunFolderError, match="line 1 is no trajectory"):
+        list(read_dump(tmp_path / "1.jsonl", Split.TRAINING, 1.0))
 
 
 def test_the_limit_is_spread_over_steps_in_whole_groups(tmp_path: Path) -> None:
@@ -107,7 +115,9 @@ def test_the_limit_is_spread_over_steps_in_whole_groups(tmp_path: Path) -> None:
     }
     run = Run(name="run", folder=tmp_path, metrics={}, rollouts=dumps, validations={9: dumps[9]})
     assert len(list_files(run)) == 11
-    found = gather([run, run], 410, iter)
+    gathered = gather([run, run], 410, iter)
+    assert gathered.num_found == 2200
+    found = gathered.rows
     assert len(found) <= 410
     steps = {(number, one.split, one.step) for number, one in found}
     assert len(steps) == 10, "40 trajectories a step are the least, so half of the files are left out"
@@ -116,18 +126,36 @@ def test_the_limit_is_spread_over_steps_in_whole_groups(tmp_path: Path) -> None:
     for number, one in found:
         groups[number, one.split, one.step, one.group] = groups.get((number, one.split, one.step, one.group), 0) + 1
     assert set(groups.values()) == {4}
-    assert len(gather([run], 10**6, iter)) == 1100
-    assert len(gather([run], 1, iter)) == 1
+    assert len(gather([run], 10**6, iter).rows) == 1100
+    assert len(gather([run], 1, iter).rows) == 1
+
+
+def test_all_that_was_found_is_counted_half_written_lines_not(tmp_path: Path) -> None:
+    # The recorded one of step 3 is among them.
+    dump = write(tmp_path / "rollouts" / "3.jsonl", [row(number) for number in range(8)])
+    dump.write_text(dump.read_text() + '{"input": "Ques')
+    run = Run(name="run", folder=tmp_path, metrics={}, rollouts={3: dump}, trajectories=record(tmp_path, steps=(3, 4)))
+    assert (len(gather([run], 4, iter).rows), gather([run], 4, iter).num_found) == (4, 9)
+    assert (len(gather([run], 400, iter).rows), gather([run], 400, iter).num_found) == (9, 9)
+    write(dump, [row(number) for number in range(1, 8)])
+    assert gather([run], 4, iter).num_found == 9, "one was recorded and not dumped"
+    step_path(tmp_path / "trajectories", 4).write_bytes(b"broken")
+    for reward, message in ((1.0, "cannot count the trajectories of step 4"), (None, "step_00000004.parquet")):
+        with pytest.raises(RunFolderError, match=message):
+            gather([run], 1, iter, reward)
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    shown = [(0, from_dump_row(row(), Split.TRAINING, 1.0))]
+    assert unpacked(payload(shown, ["run"], 1).index)["note"] == ""
+    note = unpacked(payload(shown, ["run"], 1234).index)["note"]
+    assert note == "1,234 were found: --max-trajectories sets how many the file holds"
 
 
 def test_token_records_come_first_and_dumps_fill_up(tmp_path: Path) -> None:
     dump = write(tmp_path / "rollouts" / "3.jsonl", [row(number) for number in range(8)])
-    recorded = tmp_path / "trajectories"
-    recorded.mkdir()
-    table = pa.Table.from_pylist([token_row()], schema=SCHEMA.with_metadata({INFO_KEY: json.dumps({"format": FORMAT})}))
-    pq.write_table(table, step_path(recorded, 3))
-    run = Run(name="run", folder=tmp_path, metrics={}, rollouts={3: dump}, trajectories=recorded)
-    found = [one for _, one in gather([run], 100, iter)]
+    run = Run(name="run", folder=tmp_path, metrics={}, rollouts={3: dump}, trajectories=record(tmp_path))
+    found = [one for _, one in gather([run], 100, iter).rows]
     assert [one.key for one in found] == ["u0_0_0", *(row(number)["uid"] for number in range(1, 8))]
     first = found[0].turns[0]
     assert (first.text, first.observation) == ("<search>q", "found")
@@ -135,6 +163,41 @@ def test_token_records_come_first_and_dumps_fill_up(tmp_path: Path) -> None:
     assert (first.tokens.old, first.tokens.new) == ([-0.1, -0.2], [-0.3, -0.1])
     assert (first.tokens.gate, first.tokens.penalty) == ([True, True], [0.2, 0.0])
     assert found[0].response == "<search>qfound<answer>"
+
+
+@pytest.mark.parametrize(
+    ("info", "given", "expected"),
+    [
+        (None, None, 1.0),
+        (None, 0.7, 0.7),
+        ({"llds": {"correct_reward": 0.5}}, None, 0.5),
+        # A baseline's penalty is the paper's, whatever the run calls correct.
+        ({"llds": {"correct_reward": 1.0}, "correct_reward": 0.6}, None, 0.6),
+        ({"llds": {"correct_reward": 0.5}}, 0.7, 0.7),
+    ],
+)
+def test_what_is_correct_in_a_dump_is_what_the_run_called_so(
+    info: dict[str, Any] | None, given: float | None, expected: float, tmp_path: Path
+) -> None:
+    rewards = [0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.95, 1.0]
+    rows = [row(number, score=reward) for number, reward in enumerate(rewards)]
+    dumps = {step: write(tmp_path / "rollouts" / f"{step}.jsonl", rows) for step in (4, 5)}
+    recorded = None if info is None else record(tmp_path, **info)
+    run = Run(name="run", folder=tmp_path, metrics={}, rollouts=dumps, validations=dumps, trajectories=recorded)
+    found = [one for _, one in gather([run], 1000, iter, given).rows if not one.has_tokens]
+    assert len(found) == 32
+    assert all(one.correct == (one.reward >= expected) for one in found)
+
+
+def record(folder: Path, steps: Sequence[int] = (3,), **info: Any) -> Path:
+    """Record one trajectory token by token in each step."""
+    recorded = folder / "trajectories"
+    recorded.mkdir()
+    text = json.dumps({"format": FORMAT, "llds": {"correct_reward": 1.0}, **info})
+    for step in steps:
+        table = pa.Table.from_pylist([{**token_row(), "step": step}], schema=SCHEMA.with_metadata({INFO_KEY: text}))
+        pq.write_table(table, step_path(recorded, step))
+    return recorded
 
 
 def test_another_agent_loops_turns_follow_the_mask() -> None:
@@ -167,9 +230,29 @@ def test_the_index_says_how_much_siblings_share(make_trajectory: Callable[..., T
     columns = index([(0, right), (0, wrong), (0, alone)])["columns"]
     common = len(right.turns[0].text + right.turns[0].observation + "<answer> ")
     assert columns["shared"] == [common, common, None]
+    assert columns["sibling"] == [1, 0, None]
     assert columns["group"] == [0, 0, 1]
     # The same group of another run is another group.
     assert index([(0, right), (1, wrong)])["columns"]["shared"] == [None, None]
+
+
+def test_the_index_names_the_sibling_that_shares_the_most(make_trajectory: Callable[..., Trajectory]) -> None:
+    def made(number: int, text: str, *, correct: bool, tokens: bool = False) -> Trajectory:
+        turn = make_trajectory().turns[0]
+        turn = replace(turn, text=text, observation="", tokens=turn.tokens if tokens else None)
+        return make_trajectory(number, correct=correct, turns=[turn])
+
+    rows = [
+        made(0, "abcdefgh", correct=False),
+        made(1, "zy", correct=True),
+        made(2, "abcdx", correct=True),
+        made(3, "abcdy", correct=True, tokens=True),
+        made(4, "zyx", correct=False),
+    ]
+    rows = [replace(one, step=1) for one in rows]
+    columns = index([(0, replace(one, group="same")) for one in rows])["columns"]
+    assert columns["shared"] == [4, 2, 4, 4, 2]
+    assert columns["sibling"] == [3, 4, 0, 0, 1], "of two that share as much, the one with log-probabilities"
 
 
 def test_chunks_hold_the_bodies_in_order(make_trajectory: Callable[..., Trajectory]) -> None:

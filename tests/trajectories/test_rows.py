@@ -107,6 +107,7 @@ def test_a_file_says_what_it_was_made_with(tmp_path: Path) -> None:
     info = read_info(tmp_path, 10)
     assert (info["step"], info["num_trajectories"], info["is_applied"]) == (10, 8, True)
     assert info["llds"]["coef"] == 0.3
+    assert info["correct_reward"] == 1.0
     assert list_steps(tmp_path) == [10]
 
 

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from verl_llds.diagnostics.settings import DiagnosticsConfig
 from verl_llds.errors import RunFolderError
+from verl_llds.report.division import divide
+from verl_llds.report.metrics_log import parse_json
 from verl_llds.report.trajectories import Split, Trajectory, Turn
-from verl_llds.search.search_r1 import INVALID_ACTION_MESSAGE
 
-_OBSERVATION = re.compile(
-    r"(\s*<information>.*?</information>\s*"
-    # A chat template's role words stay where its special tokens were dropped.
-    r"|(?:\nuser)?\s*<tool_response>.*?</tool_response>\s*(?:assistant\n)?"
-    rf"|{re.escape(INVALID_ACTION_MESSAGE)})",
-    re.DOTALL,
-)
 _QUESTION = re.compile(r".*Question:\s*([^\n]+)", re.DOTALL)
 _MAX_QUESTION = 300
 
 
-def read_dump(path: Path, split: Split) -> Iterator[Trajectory]:
+def read_dump(path: Path, split: Split, correct_reward: float) -> Iterator[Trajectory]:
     """Yield the trajectories of one file of ``trainer.rollout_data_dir`` or ``trainer.validation_data_dir``.
+
+    Args:
+        path: the file.
+        split: what it is from.
+        correct_reward: reward from which a trajectory counts as correct.
 
     Raises:
         RunFolderError: the file cannot be read, or a line other than the last, which may be half written, is no
@@ -42,19 +38,15 @@ def read_dump(path: Path, split: Split) -> Iterator[Trajectory]:
                         f"{path}, line {broken[0]} is no trajectory of verl's ({broken[1]}): repair or remove the line"
                     )
                 try:
-                    yield from_dump_row(json.loads(line), split)
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    yield from_dump_row(parse_json(line), split, correct_reward)
+                except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                     broken = (number, f"{type(error).__name__}: {error}"[:120])
     except OSError as error:
         raise RunFolderError(f"cannot read {path}: {error.strerror}; is it a dump of verl's?") from error
 
 
-def from_dump_row(row: Mapping[str, Any], split: Split) -> Trajectory:
-    """Build a trajectory from one record.
-
-    Where the response is divided is known only from its tags here, which a policy can also write itself; token-level
-    records divide exactly.
-    """
+def from_dump_row(row: Mapping[str, Any], split: Split, correct_reward: float) -> Trajectory:
+    """Build a trajectory from one record."""
     key = str(row.get("uid") or "")
     reward = float(row["score"])
     return Trajectory(
@@ -67,7 +59,7 @@ def from_dump_row(row: Mapping[str, Any], split: Split) -> Trajectory:
         gold_answers=_gold(row.get("gts")),
         answer=_answer(row),
         reward=reward,
-        correct=reward >= DiagnosticsConfig().correct_reward,
+        correct=reward >= correct_reward,
         status=str(row.get("status") or ""),
         error=str(row.get("error") or ""),
         num_searches=row.get("num_searches"),
@@ -77,10 +69,7 @@ def from_dump_row(row: Mapping[str, Any], split: Split) -> Trajectory:
 
 
 def _turns(response: str, records: Sequence[Mapping[str, Any]]) -> list[Turn]:
-    parts = _OBSERVATION.split(response)
-    pairs = list(zip_longest(parts[::2], parts[1::2], fillvalue=""))
-    if len(pairs) > 1 and pairs[-1] == ("", ""):
-        pairs.pop()
+    pairs = divide(response, records)
     known = [*records[: len(pairs)], *({} for _ in pairs[len(records) :])]
     return [_turn(text, observation, record) for (text, observation), record in zip(pairs, known, strict=True)]
 

@@ -93,7 +93,7 @@ def _number(value: Any) -> float | None:
         raise ValueError("a whole number too large for a float") from error
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str | bytes) -> Any:
     """Return the value of a JSON text.
 
     Raises:

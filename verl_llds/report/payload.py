@@ -31,12 +31,22 @@ class Payload:
     """`CHUNK` trajectories each, in the index's order."""
 
 
-def payload(trajectories: Sequence[tuple[int, Trajectory]], runs: Sequence[str]) -> Payload:
-    """Compress trajectories, each given with the number of its run in ``runs``, their names."""
+def payload(
+    trajectories: Sequence[tuple[int, Trajectory]], runs: Sequence[str], num_found: int | None = None
+) -> Payload:
+    """Compress trajectories.
+
+    Args:
+        trajectories: each with the number of its run.
+        runs: their names.
+        num_found: how many the runs left, for a note where the page does not show all of them; None if it does.
+    """
+    left_out = (num_found or 0) > len(trajectories)
+    note = f"{num_found:,} were found: --max-trajectories sets how many the file holds" if left_out else ""
     bodies = [_body(trajectory) for _, trajectory in trajectories]
     return Payload(
         num=len(bodies),
-        index=packed_json({**index(trajectories), "runs": runs}),
+        index=packed_json({**index(trajectories), "runs": runs, "note": note}),
         chunks=tuple(packed_json(bodies[start : start + CHUNK]) for start in range(0, len(bodies), CHUNK)),
     )
 
@@ -46,8 +56,9 @@ def index(trajectories: Sequence[tuple[int, Trajectory]]) -> dict[str, Any]:
 
     Returns:
         ``names``: distinct texts by column; ``columns``: one entry a trajectory, the texts by their number, and
-        ``shared``, the length in characters of what its response has in common, from the start, with the
-        sibling of the other outcome that it is most alike, or None; ``chunk``: trajectories a chunk.
+        ``sibling``, the place of the sibling of the other outcome that it is most alike, and ``shared``, the length
+        in characters of what the responses of both have in common from the start, or None; ``chunk``: trajectories a
+        chunk.
     """
     rows = [trajectory for _, trajectory in trajectories]
     groups = [(run, one.split.value, one.step, one.group) for run, one in trajectories]
@@ -55,15 +66,22 @@ def index(trajectories: Sequence[tuple[int, Trajectory]]) -> dict[str, Any]:
     columns["run"] = [run for run, _ in trajectories]
     columns["tokens"] = [row.has_tokens for row in rows]
     columns["group"] = _numbered(groups)[1]
-    columns["shared"] = shared_prefixes(groups, rows)
+    siblings = closest_siblings(groups, rows)
+    columns["shared"] = [one and one[0] for one in siblings]
+    columns["sibling"] = [one and one[1] for one in siblings]
     names = {}
     for name in ("source", "question", "status"):
         names[name], columns[name] = _numbered([getattr(row, name) for row in rows])
     return {"chunk": CHUNK, "names": names, "columns": columns}
 
 
-def shared_prefixes(groups: Sequence[Any], rows: Sequence[Trajectory]) -> list[int | None]:
-    """Return how many characters each response shares with the most similar sibling of the other outcome."""
+def closest_siblings(groups: Sequence[Any], rows: Sequence[Trajectory]) -> list[tuple[int, int] | None]:
+    """Return the most similar sibling of the other outcome of each trajectory; None where there is no such sibling.
+
+    Returns:
+        How many characters both responses share from the start, and the sibling's place. Of several that share as
+        much it is one with log-probabilities if there is one, else the first.
+    """
     members: dict[Any, list[int]] = defaultdict(list)
     for place, group in enumerate(groups):
         members[group].append(place)
@@ -73,13 +91,13 @@ def shared_prefixes(groups: Sequence[Any], rows: Sequence[Trajectory]) -> list[i
         # Characters are what is meant here.
         return len(os.path.commonprefix([responses[place], responses[other]]))  # noqa: RUF071
 
-    return [
-        max(
-            (shared(place, other) for other in members[group] if rows[other].correct != rows[place].correct),
-            default=None,
-        )
-        for place, group in enumerate(groups)
-    ]
+    found: list[tuple[int, int] | None] = []
+    for place, group in enumerate(groups):
+        others = [other for other in members[group] if rows[other].correct != rows[place].correct]
+        ranked = [(shared(place, other), rows[other].has_tokens, -other) for other in others]
+        best = max(ranked, default=None)
+        found.append(None if best is None else (best[0], -best[2]))
+    return found
 
 
 def _body(trajectory: Trajectory) -> Mapping[str, Any]:

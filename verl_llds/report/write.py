@@ -9,14 +9,21 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from verl_llds.report.gather import StepFiles, gather
+from verl_llds.report.gather import Gathered, StepFiles, gather
 from verl_llds.report.page import render
 from verl_llds.report.payload import payload
 from verl_llds.report.run_data import figures_data, run_data, unique_names
 from verl_llds.report.run_folder import Run
 
 
-def write_report(runs: Sequence[Run], out: Path, *, max_trajectories: int, written: datetime) -> int:
+def write_report(
+    runs: Sequence[Run],
+    out: Path,
+    *,
+    max_trajectories: int,
+    written: datetime,
+    correct_reward: float | None = None,
+) -> Gathered:
     """Write the report of some runs, whole or not at all.
 
     Args:
@@ -24,21 +31,24 @@ def write_report(runs: Sequence[Run], out: Path, *, max_trajectories: int, writt
         out: the HTML file; its folder is made if need be.
         max_trajectories: most trajectories the page holds; 0 for none.
         written: the time the page gives.
+        correct_reward: see `verl_llds.report.gather.gather`.
 
     Returns:
-        How many trajectories the page holds.
+        The trajectories the page holds, and how many were found; nothing was looked for where it holds none.
 
     Raises:
         RunFolderError: a file of trajectories is broken.
         OSError: the file cannot be written.
     """
     names = unique_names(runs)
-    found = gather(runs, max_trajectories, _with_progress) if max_trajectories else []
+    found = Gathered(rows=[], num_found=0)
+    if max_trajectories:
+        found = gather(runs, max_trajectories, _with_progress, correct_reward)
     page = render(
         title=f"{', '.join(names)} - verl-llds report",
         runs=[{**run_data(run), "name": name} for run, name in zip(runs, names, strict=True)],
         figures=figures_data(),
-        trajectories=payload(found, names) if found else None,
+        trajectories=payload(found.rows, names, found.num_found) if found.rows else None,
         written=written,
     )
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +59,7 @@ def write_report(runs: Sequence[Run], out: Path, *, max_trajectories: int, writt
         os.replace(building, out)
     finally:
         building.unlink(missing_ok=True)
-    return len(found)
+    return found
 
 
 def _with_progress(files: list[tuple[int, StepFiles]]) -> Iterator[tuple[int, StepFiles]]:

@@ -62,7 +62,8 @@ def step_info(batch: StepBatch, context: Context) -> dict[str, Any]:
     * ``step``;
     * ``num_trajectories``: of the step, kept or not;
     * ``llds``: the fields of `LLDSConfig`;
-    * ``is_applied``: whether the penalty was part of the loss. If not, gate and penalty are what they would have been.
+    * ``is_applied``: whether the penalty was part of the loss. If not, gate and penalty are what they would have been;
+    * ``correct_reward``: reward from which a trajectory is correct. Files of earlier versions lack it.
     """
     return {
         "format": FORMAT,
@@ -70,6 +71,7 @@ def step_info(batch: StepBatch, context: Context) -> dict[str, Any]:
         "num_trajectories": batch.num_trajectories,
         "llds": asdict(context.llds),
         "is_applied": context.is_applied,
+        "correct_reward": context.correct_reward,
     }
 
 
