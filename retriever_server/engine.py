@@ -23,17 +23,12 @@ class Scorer(Protocol):
         ...
 
 
-class EncodedQueries(NamedTuple):
-    """Queries as the first stage leaves them."""
+class EncodedQuery(NamedTuple):
+    """A query as the first stage leaves it."""
 
-    positions: list[int]
-    """For each query, its position among the different ones."""
-
-    texts: list[str]
-    """The different queries."""
-
+    text: str
     encoded: Any
-    """What the method made of them."""
+    """What the method made of it."""
 
 
 class Engine:
@@ -86,22 +81,25 @@ class Engine:
         method.encode(["warm-up"])
         return cls(method, corpus, len(rows), reranker=reranker, rerank_depth=settings.rerank_depth)
 
-    def encode(self, queries: Sequence[str]) -> EncodedQueries:
-        """The first stage. The rollouts of one group often ask the same question; it is encoded once."""
-        unique = {query: position for position, query in enumerate(dict.fromkeys(queries))}
-        return EncodedQueries([unique[query] for query in queries], list(unique), self._method.encode(list(unique)))
+    def encode(self, queries: Sequence[str]) -> list[EncodedQuery]:
+        """The first stage."""
+        return list(map(EncodedQuery, queries, self._method.encode(queries)))
 
-    def find(self, encoded: EncodedQueries, topk: int) -> list[list[Hit]]:
+    def depth(self, topk: int) -> int:
+        """How many passages the reranker gets; without one it is the method's."""
+        return self._method.depth(topk) if self._reranker is None else max(topk, self._rerank_depth)
+
+    def find(self, encoded: Sequence[EncodedQuery], topk: int) -> list[list[Hit]]:
         """The ``min(topk, count)`` best passages of each query, best first, each passage once."""
-        depth = topk if self._reranker is None else max(topk, self._rerank_depth)
-        scores, rows = self._method.find(encoded.encoded, min(depth, self._count))
+        wanted = topk if self._reranker is None else self.depth(topk)
+        scores, rows = self._method.find([query.encoded for query in encoded], min(wanted, self._count))
         found = [
             [Hit(self._corpus.raw(row), score) for row, score in zip(best, of_best, strict=True)]
             for best, of_best in zip(rows.tolist(), scores.tolist(), strict=True)
         ]
-        if self._reranker is not None:
-            found = [rerank(self._reranker, text, hits)[:topk] for text, hits in zip(encoded.texts, found, strict=True)]
-        return [found[position] for position in encoded.positions]
+        if self._reranker is None:
+            return found
+        return [rerank(self._reranker, query.text, hits)[:topk] for query, hits in zip(encoded, found, strict=True)]
 
     def search(self, queries: Sequence[str], topk: int) -> list[list[Hit]]:
         """Both stages, one after the other."""

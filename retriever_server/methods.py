@@ -16,11 +16,15 @@ _FUSION_DEPTH = 100
 class Method(Protocol):
     """The two stages of a search, each used from one thread at a time."""
 
-    def encode(self, queries: Sequence[str]) -> Any:
-        """What `find` needs of the queries."""
+    def encode(self, queries: Sequence[str]) -> Sequence[Any]:
+        """What `find` needs of each query."""
         ...
 
-    def find(self, encoded: Any, k: int) -> Found:
+    def depth(self, k: int) -> int:
+        """As of `Stages`."""
+        ...
+
+    def find(self, encoded: Sequence[Any], k: int) -> Found:
         """The best ``k`` rows of each query, ``k`` being no more than there are."""
         ...
 
@@ -36,6 +40,10 @@ class QueryEncoder(Protocol):
 class VectorIndex(Protocol):
     """Searched by vector."""
 
+    def depth(self, k: int) -> int:
+        """As of `Stages`."""
+        ...
+
     def search(self, queries: NDArray[np.float32], k: int) -> Found:
         """The best ``k`` rows of each of ``queries[n, dim]``."""
         ...
@@ -43,6 +51,10 @@ class VectorIndex(Protocol):
 
 class WordIndex(Protocol):
     """Searched by word."""
+
+    def depth(self, k: int) -> int:
+        """As of `Stages`."""
+        ...
 
     def encode(self, queries: Sequence[str]) -> list[list[int]]:
         """The numbers of each query's words."""
@@ -60,13 +72,17 @@ class ByVectors:
         self._encoder = encoder
         self._index = index
 
-    def encode(self, queries: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors ``float32[n, dim]``."""
-        return self._encoder.encode_queries(queries)
+    def encode(self, queries: Sequence[str]) -> list[NDArray[np.float32]]:
+        """A vector ``float32[dim]`` a query."""
+        return list(self._encoder.encode_queries(queries))
 
-    def find(self, encoded: NDArray[np.float32], k: int) -> Found:
+    def depth(self, k: int) -> int:
+        """The index's."""
+        return self._index.depth(k)
+
+    def find(self, encoded: Sequence[NDArray[np.float32]], k: int) -> Found:
         """The best ``k`` rows of each query, by inner product."""
-        return self._index.search(encoded, k)
+        return self._index.search(np.stack(encoded), k)
 
 
 class ByWords:
@@ -79,14 +95,18 @@ class ByWords:
         """The numbers of each query's words."""
         return self._index.encode(queries)
 
-    def find(self, encoded: list[list[int]], k: int) -> Found:
+    def depth(self, k: int) -> int:
+        """The index's."""
+        return self._index.depth(k)
+
+    def find(self, encoded: Sequence[list[int]], k: int) -> Found:
         """The best ``k`` rows of each query, by BM25."""
         return self._index.search(encoded, k)
 
 
 class _EncodedBoth(NamedTuple):
-    vectors: NDArray[np.float32]
-    words: list[list[int]]
+    vector: NDArray[np.float32]
+    words: list[int]
 
 
 class ByBoth:
@@ -96,11 +116,16 @@ class ByBoth:
         self._vectors = vectors
         self._words = words
 
-    def encode(self, queries: Sequence[str]) -> _EncodedBoth:
+    def encode(self, queries: Sequence[str]) -> list[_EncodedBoth]:
         """What either needs."""
-        return _EncodedBoth(self._vectors.encode(queries), self._words.encode(queries))
+        return list(map(_EncodedBoth, self._vectors.encode(queries), self._words.encode(queries)))
 
-    def find(self, encoded: _EncodedBoth, k: int) -> Found:
+    def depth(self, k: int) -> int:
+        """How much of either ranking is fused."""
+        return max(_FUSION_DEPTH, k)
+
+    def find(self, encoded: Sequence[_EncodedBoth], k: int) -> Found:
         """The best ``k`` rows of each query; a score is at most 2 / 61."""
-        depth = max(_FUSION_DEPTH, k)
-        return fuse([self._vectors.find(encoded.vectors, depth), self._words.find(encoded.words, depth)], k)
+        depth = self.depth(k)
+        vectors, words = zip(*encoded, strict=True)
+        return fuse([self._vectors.find(vectors, depth), self._words.find(words, depth)], k)

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from retriever_server.corpus import Hit
-from retriever_server.jobs import Job
+from retriever_server.jobs import Job, Key
 from retriever_server.stages import Stages
 from retriever_server.wire import Answer, make_answer
 
@@ -55,8 +54,17 @@ def _timed(function: Callable[..., T], *arguments: Any) -> tuple[float, T]:
 
 
 def _find(stages: Stages[Any], encoded: Any, texts: Sequence[str], jobs: Sequence[Job]) -> list[Answer]:
-    found: list[list[Hit]] = stages.find(encoded, max(job.key.topk for job in jobs))
-    if len(found) != len(texts):
-        raise ValueError(f"{len(found)} answers to {len(texts)} queries")
-    by_text = dict(zip(texts, found, strict=True))
-    return [make_answer(by_text[job.key.text][: job.key.topk]) for job in jobs]
+    by_text = dict(zip(texts, encoded, strict=True))
+    # A neighbour that is searched deeper must not change an answer. Nearly always all want the same.
+    groups: dict[int, list[Key]] = {}
+    for job in jobs:
+        groups.setdefault(stages.depth(job.key.topk), []).append(job.key)
+    answers: dict[Key, Answer] = {}
+    for keys in groups.values():
+        chosen = list(dict.fromkeys(key.text for key in keys))
+        found = stages.find([by_text[text] for text in chosen], max(key.topk for key in keys))
+        if len(found) != len(chosen):
+            raise ValueError(f"{len(found)} answers to {len(chosen)} queries")
+        hits = dict(zip(chosen, found, strict=True))
+        answers.update((key, make_answer(hits[key.text][: key.topk])) for key in keys)
+    return [answers[job.key] for job in jobs]

@@ -11,10 +11,18 @@ Encoded = TypeVar("Encoded")
 class Stages(Protocol, Generic[Encoded]):
     """A retrieval method. Each stage is called from one thread at a time, the two from different ones."""
 
-    def encode(self, queries: Sequence[str]) -> Encoded:
-        """Turn queries into what is searched with: vectors, terms."""
+    def encode(self, queries: Sequence[str]) -> Sequence[Encoded]:
+        """Turn each query into what is searched with: a vector, terms."""
         ...
 
-    def find(self, encoded: Encoded, topk: int) -> list[list[Hit]]:
+    def depth(self, topk: int) -> int:
+        """How deep the search for ``topk`` passages of a query goes.
+
+        Of the queries of one depth, searched together with the largest ``topk`` among them, each finds first what it
+        would find alone. Across depths it may not: who looks at more may find better.
+        """
+        ...
+
+    def find(self, encoded: Sequence[Encoded], topk: int) -> list[list[Hit]]:
         """Return the ``min(topk, count)`` best passages of each query, best first, each passage once."""
         ...

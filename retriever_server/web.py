@@ -57,7 +57,11 @@ class WebSearch:
         """Nothing to do: the provider reads text."""
         return list(queries)
 
-    def find(self, encoded: list[str], topk: int) -> list[list[Hit]]:
+    def depth(self, topk: int) -> int:
+        """What the provider is asked for."""
+        return topk
+
+    def find(self, encoded: Sequence[str], topk: int) -> list[list[Hit]]:
         """Up to ``topk`` pages of each query; none for a blank one, which no provider takes.
 
         Raises:

@@ -50,13 +50,19 @@ class ApproximateIndex:
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
+    def depth(self, k: int) -> int:
+        """How many rows FAISS is asked for."""
+        return k if self._refine is None else max(_MIN_DEPTH, _DEPTH_PER_ROW * k)
+
     def search(self, queries: NDArray[np.float32], k: int) -> Found:
         """About the ``min(k, count)`` best rows of each of ``queries[n, dim]``; always that many."""
         k = min(k, len(self))
-        depth = k if self._refine is None else min(max(_MIN_DEPTH, _DEPTH_PER_ROW * k), len(self))
-        scores, rows = self._index.search(np.ascontiguousarray(queries), depth)
+        depth = self.depth(k)
+        scores, rows = self._index.search(np.ascontiguousarray(queries), min(depth, len(self)))
         if self._refine is not None:
-            return best_of(self._refine, queries, [_enough(found, k) for found in rows], k)
+            # The candidates depend on the depth alone, not on k.
+            wanted = min(depth // _DEPTH_PER_ROW, len(self))
+            return best_of(self._refine, queries, [_enough(found, wanted) for found in rows], k)
         for found, of_found in zip(rows, scores, strict=True):
             missing = found < 0
             found[:] = _enough(found, k)

@@ -48,6 +48,9 @@ class Stub:
                 raise RuntimeError("broken")
             return list(queries)
 
+    def depth(self, topk: int) -> int:
+        return 1
+
     def find(self, encoded: list[str], topk: int) -> list[list[Hit]]:
         with self.finding:
             if "toxin" in encoded:

@@ -7,6 +7,7 @@ import pytest
 from stub_engine import Stub, occupy, started, texts
 
 from retriever_server.batching import Batcher
+from retriever_server.corpus import Hit
 from retriever_server.errors import DeadlineError, NotReadyError, OverloadedError, SearchFailedError
 from retriever_server.metrics import Metrics
 
@@ -183,6 +184,38 @@ async def test_the_cache_answers_without_the_engine_and_knows_topk(stub: Stub) -
     assert (count(metrics, "cache_hits_total"), count(metrics, "cache_misses_total")) == (2, 4)
     assert count(metrics, "cache_entries") == 2
     assert count(metrics, "cache_bytes") > 0
+    await batcher.close()
+
+
+class Deep(Stub):
+    """Searches as deep as is wanted, which changes what comes first; up to 3 passages it is the same depth."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.searches: list[tuple[list[str], int]] = []
+
+    def depth(self, topk: int) -> int:
+        return max(topk, 3)
+
+    def find(self, encoded: list[str], topk: int) -> list[list[Hit]]:
+        self.searches.append((list(encoded), topk))
+        return [[Hit(orjson.dumps(f"{query} {self.depth(topk)}"), 1.0)] * topk for query in encoded]
+
+
+async def test_nobody_is_searched_deeper_for_another(stub: Stub) -> None:
+    deep = Deep()
+    batcher = await started(deep)
+    first = await occupy(batcher, deep)
+    asked = [("a", 3), ("b", 9), ("c", 1), ("a", 9), ("d", 2)]
+    waiting = [asyncio.create_task(batcher.submit([query], topk)) for query, topk in asked]
+    await asyncio.sleep(0)
+    deep.encoding.gate.set()
+    await first
+    for (query, topk), task in zip(asked, waiting, strict=True):
+        assert orjson.loads((await task)[0].bare) == [f"{query} {max(topk, 3)}"] * topk
+    # Encoded together, and searched together where nobody can tell.
+    assert deep.batches[1:] == [["a", "b", "c", "d"]]
+    assert deep.searches[2:] == [(["a", "c", "d"], 3), (["b", "a"], 9)]
     await batcher.close()
 
 

@@ -108,6 +108,9 @@ async def test_512_clients_share_forward_passes_and_each_gets_its_own_answer(ind
                 self.sizes.append(len(queries))
                 return engine.encode(queries)
 
+        def depth(self, topk: int) -> int:
+            return engine.depth(topk)
+
         def find(self, encoded: Any, topk: int) -> list[list[Hit]]:
             with self.finding:
                 return engine.find(encoded, topk)

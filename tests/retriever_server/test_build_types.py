@@ -1,5 +1,6 @@
 """Every type of index, built and searched."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from itertools import chain
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stub_engine import started
 
 from retriever_server.cli import main
 from retriever_server.encoder import Encoder
@@ -18,6 +20,7 @@ from retriever_server.manifest import Manifest
 from retriever_server.precision import Dtype
 from retriever_server.settings import IndexType
 from retriever_server.shard import Shard
+from retriever_server.wire import make_answer
 
 NUM_PASSAGES = 400
 Build = Callable[..., Path]
@@ -50,6 +53,21 @@ def test_every_type_gives_each_passage_once_and_scores_fall(
     assert ids(engine, ["x"]) == ids(engine, ["y", "x", "x"])[1:2]
 
 
+@pytest.mark.parametrize("keep_vectors", [True, False])
+@pytest.mark.parametrize("kind", list(IndexType))
+async def test_an_answer_does_not_depend_on_the_topk_of_others(
+    build: Build, load: Load, kind: IndexType, keep_vectors: bool
+) -> None:
+    if not keep_vectors and not kind.is_packed:
+        pytest.skip("there are no others")
+    engine = load(build(kind, keep_vectors=keep_vectors))
+    batcher = await started(engine, max_queue=1000, max_topk=200)
+    asked = [(f"word{number} word{number * 7 % 200}", topk) for number in range(40) for topk in (1, 3, 17, 120)]
+    together = await asyncio.gather(*[batcher.submit([query], topk) for query, topk in asked])
+    await batcher.close()
+    assert [answers[0] for answers in together] == [make_answer(engine.search([q], k)[0]) for q, k in asked]
+
+
 @pytest.mark.parametrize("kind", [IndexType.FP16, IndexType.SQ8])
 def test_packed_types_with_their_vectors_are_exact(build: Build, load: Load, kind: IndexType) -> None:
     expected = load(build(IndexType.FLAT)).search(QUERIES, 20)
@@ -66,7 +84,9 @@ def test_two_devices_and_any_dtype_find_the_same(
         # The same vectors go in, whatever the precision of the encoder.
         one = load(build(kind))
         encoded = one.encode(QUERIES)
-        patch.setattr(Encoder, "encode_queries", lambda self, texts: encoded.encoded[: len(texts)])
+        patch.setattr(
+            Encoder, "encode_queries", lambda self, texts: np.stack([query.encoded for query in encoded[: len(texts)]])
+        )
         two = load(build(kind), device="cpu,cpu", dtype=dtype)
         assert two.search(QUERIES, 9) == one.find(encoded, 9)
     said = capsys.readouterr().err

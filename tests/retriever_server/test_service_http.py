@@ -27,6 +27,9 @@ class Echo:
     def encode(self, queries: Sequence[str]) -> list[str]:
         return list(queries)
 
+    def depth(self, topk: int) -> int:
+        return topk
+
     def find(self, encoded: list[str], topk: int) -> list[list[Hit]]:
         return [
             [Hit(orjson.dumps({"id": str(i), "contents": query}), 1.0 - i) for i in range(topk)] for query in encoded
