@@ -37,21 +37,30 @@ class Reranker:
 
     @torch.inference_mode()
     def scores(self, query: str, passages: Sequence[str]) -> list[float]:
-        """How well each passage answers ``query``; larger is better, and not bounded."""
+        """How well each passage answers ``query``; larger is better, and not bounded.
+
+        Of a pair that is too long for the model the passage is cut, of a query beyond half of that its end before.
+        """
+        query = self._cut(query)
         scores: list[float] = []
         for start in range(0, len(passages), _BATCH):
             part = list(passages[start : start + _BATCH])
-            # Of a pair too long only the passage is cut; a query that fills the whole window is cut before.
             inputs = self._tokenizer(
-                [query[: self._max_tokens]] * len(part),
+                [query] * len(part),
                 part,
-                truncation="only_second" if len(query) < self._max_tokens else "longest_first",
+                truncation="only_second",
                 max_length=self._max_tokens,
                 padding=True,
                 return_tensors="pt",
             ).to(self._model.device)
             scores += self._model(**inputs).logits[:, 0].float().tolist()
         return scores
+
+    def _cut(self, query: str) -> str:
+        """What of a query leaves the passage half of the window; nearly always all of it."""
+        limit = self._max_tokens // 2
+        ids = self._tokenizer(query, add_special_tokens=False)["input_ids"]
+        return query if len(ids) <= limit else str(self._tokenizer.decode(ids[:limit]))
 
 
 def _load(directory: Path, device: str, dtype: torch.dtype) -> tuple[Any, Any]:

@@ -1,5 +1,6 @@
 """A cross-encoder after the search: a tiny one with random weights."""
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from stub_engine import started
 
 from retriever_server.encoder_spec import locate_encoder
 from retriever_server.engine import Engine
@@ -15,6 +17,9 @@ from retriever_server.manifest import Manifest
 from retriever_server.precision import Dtype
 from retriever_server.reranker import Reranker
 from retriever_server.settings import ServeSettings
+from retriever_server.wire import make_answer
+
+QUERIES = ["capital of Norway", "Rome", "exports of Kenya", "a river"]
 
 
 def make(directory: Path, num_labels: int) -> Path:
@@ -50,7 +55,20 @@ def test_scores_are_the_models_whatever_the_batch(cross_encoder: Path) -> None:
         assert score == pytest.approx(reference(cross_encoder, "capital of Italy", passage), abs=1e-4)
 
 
-@pytest.mark.parametrize(("query", "passage"), [("", ""), ("q " * 5000, "p " * 5000), ("q", "p " * 5000)])
+@pytest.mark.parametrize(
+    ("query", "passage"),
+    [
+        ("", ""),
+        ("q " * 5000, "p " * 5000),
+        ("q", "p " * 5000),
+        ("?" * 511, "Rome"),
+        ("\u4e2d" * 510, "Rome"),
+        ("?" * 509, ""),
+        ("\U0001f600 \ufffd" * 400, "Rome"),
+        ("[SEP] " * 600, "Rome"),
+    ],
+    ids=["empty", "both-long", "passage-long", "marks", "chinese", "no-passage", "unknown", "special"],
+)
 def test_any_pair_has_a_score(cross_encoder: Path, query: str, passage: str) -> None:
     assert len(Reranker(str(cross_encoder), device="cpu", dtype=Dtype.FP32).scores(query, [passage])) == 1
 
@@ -66,6 +84,31 @@ def test_the_engine_orders_anew_what_was_found(index_dir: Path, cross_encoder: P
         assert [hit.document for hit in hits] == expected[:3]
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     assert [len(hits) for hits in engine.search(["x"], 12)] == [12]
+
+
+def test_a_long_query_leaves_the_passage_half_of_the_window(cross_encoder: Path) -> None:
+    reranker = Reranker(str(cross_encoder), device="cpu", dtype=Dtype.FP32)
+    passages = ["Rome", "a river", "bridge"]
+    # 256 words of one token each are read, and no word after them.
+    expected = [reference(cross_encoder, "river " * 256, passage) for passage in passages]
+    for tail in ("", "Rome " * 10, "bridge " * 3000):
+        assert reranker.scores("river " * 256 + tail, passages) == pytest.approx(expected, abs=1e-4)
+    # More characters than the window has tokens, and read to the end.
+    long = "international organizations " * 60 + "Rome"
+    expected = [reference(cross_encoder, long, passage) for passage in passages]
+    assert reranker.scores(long, passages) == pytest.approx(expected, abs=1e-4)
+
+
+async def test_a_neighbour_who_wants_more_changes_no_order(index_dir: Path, cross_encoder: Path) -> None:
+    settings = ServeSettings(index=index_dir, dtype=Dtype.FP32, reranker=str(cross_encoder), rerank_depth=4)
+    engine = Engine.load(settings, Manifest.load(index_dir))
+    alone = {query: engine.search([query], 3)[0] for query in QUERIES}
+    assert alone != {query: engine.search([query], 30)[0][:3] for query in QUERIES}
+    batcher = await started(engine)
+    asked = [batcher.submit([query], topk) for query in QUERIES for topk in (3, 30)]
+    together = (await asyncio.gather(*asked))[::2]
+    await batcher.close()
+    assert [answers[0] for answers in together] == [make_answer(hits) for hits in alone.values()]
 
 
 def test_what_is_no_reranker_is_refused(cross_encoder: Path, tiny_encoder: Path, tmp_path: Path) -> None:
