@@ -194,7 +194,7 @@ def _import_vectors(settings: BuildSettings, source: Path, spec: EncoderSpec, mo
     device = split_devices(settings.device)[0]
     encoder = Encoder(model, spec, device=device, threads=settings.threads, dtype=settings.dtype)
     warn_if_foreign(FlatFile(source, count=len(corpus), dim=spec.dim), corpus, encoder)
-    copy_vectors(source, building / VECTORS)
+    copy_vectors(source, building / VECTORS, dim=spec.dim)
 
 
 def _publish(building: Path, out: Path) -> None:

@@ -1,16 +1,16 @@
 """Take over vectors that exist already, such as Search-R1's ``e5_Flat.index``, instead of encoding."""
 
-import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retriever_server.corpus import Corpus
 from retriever_server.encoder import Encoder
 from retriever_server.errors import IndexMismatchError
 from retriever_server.files import atomic_write
-from retriever_server.index.flat_file import FlatFile, read_flat_header
+from retriever_server.index.flat_file import HEADER_BYTES, FlatFile, read_flat_header
 
 _COPY_BYTES = 16 << 20
 _SAMPLE = 16
@@ -37,10 +37,30 @@ def check_vectors(source: Path, *, count: int, dim: int) -> None:
         )
 
 
-def copy_vectors(source: Path, target: Path) -> None:
-    """Copy the file, a block at a time. Raises OSError."""
+def copy_vectors(source: Path, target: Path, *, dim: int) -> None:
+    """Copy the file, some vectors at a time.
+
+    Raises:
+        IndexMismatchError: A vector is not finite, or too long for float32.
+        OSError: The file cannot be read or written.
+    """
+    row, row_bytes = 0, 4 * dim
     with source.open("rb") as file, atomic_write(target) as copy:
-        shutil.copyfileobj(file, copy, _COPY_BYTES)
+        copy.write(file.read(HEADER_BYTES))
+        while block := file.read(max(1, _COPY_BYTES // row_bytes) * row_bytes):
+            _check_finite(source, row, np.frombuffer(block, dtype=np.float32).reshape(-1, dim))
+            copy.write(block)
+            row += len(block) // row_bytes
+
+
+def _check_finite(source: Path, start: int, vectors: NDArray[np.float32]) -> None:
+    # One such would make the longest vector's length, by which every search is bounded, no number.
+    wrong = np.flatnonzero(~np.isfinite(np.einsum("rd,rd->r", vectors, vectors)))
+    if len(wrong):
+        raise IndexMismatchError(
+            f"{source}: vector {start + wrong[0]} (counted from 0) is not finite, or its length is too large for "
+            "float32; make the vectors again, or leave out --vectors to encode the corpus."
+        )
 
 
 def warn_if_foreign(vectors: FlatFile, corpus: Corpus, encoder: Encoder) -> None:

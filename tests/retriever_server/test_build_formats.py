@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 import pytest
 
+from retriever_server import vector_import
 from retriever_server.build import Outcome, build_index
 from retriever_server.cli import main
 from retriever_server.engine import Engine
@@ -40,6 +41,23 @@ def test_vectors_of_a_faiss_file_are_taken_as_they_are(
     faiss.write_index(foreign, str(given))
     build(IndexType.FLAT, out=tmp_path / "foreign", vectors=given)
     assert "warning: of 16 passages encoded now, the median cosine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38])
+def test_a_vector_that_is_no_number_is_refused_by_its_row(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    vectors = np.ones((NUM_PASSAGES, 16), dtype=np.float32)
+    vectors[371, 5] = value
+    path = tmp_path / "v.index"
+    index = faiss.IndexFlatIP(16)
+    index.add(vectors)
+    faiss.write_index(index, str(path))
+    # A block of 7 vectors, so that the row is far into the file.
+    monkeypatch.setattr(vector_import, "_COPY_BYTES", 7 * 64)
+    with pytest.raises(IndexMismatchError, match=r"v\.index: vector 371 .* is not finite"):
+        build(IndexType.FLAT, vectors=path)
+    assert not list(tmp_path.rglob("index.faiss*"))
 
 
 def test_vectors_that_do_not_fit_are_refused(build: Build, tmp_path: Path) -> None:
