@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from verl_llds.data.files import sha256_file
+
 if TYPE_CHECKING:
     from conftest import World
 
@@ -19,8 +21,13 @@ def check_export(world: World, run: Path, url: str, environment: dict[str, str])
 
     command = Path(sys.executable).parent / "verl-llds"
     out, evaluation = run / "exported", run / "evaluation"
+    # The run's record lies above its checkpoints; another folder is as good to stand in.
     subprocess.run(
-        [command, "export", run / "checkpoints", "--out", out, "--run", run], env=environment, check=True, timeout=300
+        [command, "export", run / "checkpoints", "--out", out],
+        env=environment,
+        cwd=world.root,
+        check=True,
+        timeout=300,
     )
     (shard,) = (run / "checkpoints" / "global_step_3" / "actor").glob("model_world_size_1_rank_0.pt")
     trained = torch.load(shard, map_location="cpu", weights_only=False)
@@ -36,6 +43,7 @@ def check_export(world: World, run: Path, url: str, environment: dict[str, str])
     card = (out / "README.md").read_text()
     assert "Step 3 of a run" in card
     assert "| `actor_rollout_ref.actor.policy_loss.loss_mode` | llds |" in card
+    assert f"| `train.parquet` | `{sha256_file(world.train)}` |" in card
     assert "![Metrics by training step](curves.png)" in card
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from training_run import TIMEOUT_S, log, metrics
+from training_run import TIMEOUT_S, log
 
 from verl_llds.compose import compose_run
-from verl_llds.preflight.run_folder import check_folder, claim_folder
+from verl_llds.data.files import sha256_file
+from verl_llds.preflight.run_folder import check_folder
+from verl_llds.report.run_folder import read_run
 
 if TYPE_CHECKING:
     from conftest import World
@@ -47,15 +49,15 @@ def test_an_experiment_file_trains_on_the_cpu(
         "trainer.logger=[console,file]",
         *SIZES,
     ]
-    environment = {**offline_environment, "VERL_FILE_LOGGER_PATH": str(tmp_path / "metrics.jsonl")}
-    claim_folder(compose_run(overrides))
     command = [sys.executable, "-m", "verl.trainer.main_ppo", *overrides]
     with (tmp_path / "log").open("w") as output:
         ended = subprocess.run(
-            command, env=environment, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT, timeout=TIMEOUT_S
+            command, env=offline_environment, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT, timeout=TIMEOUT_S
         )
     assert ended.returncode == 0, log(tmp_path)[-4000:]
-    steps = metrics(tmp_path)
+    # Metrics, Hydra's record and checkpoints are one folder.
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "log"}
+    steps = read_run(tmp_path / "checkpoints").metrics
     assert {1, 2} <= set(steps)
     for values in (steps[1], steps[2]):
         assert values["search/valid_searches"] > 0.5
@@ -66,8 +68,24 @@ def test_an_experiment_file_trains_on_the_cpu(
     # Two steps into a warm-up of 286.
     assert steps[2]["actor/lr"] == pytest.approx(2 * 1e-6 / 286, rel=1e-6, abs=0)
     assert (tmp_path / "checkpoints" / "global_step_2" / "actor" / "huggingface" / "config.json").is_file()
+    check_card(world, tmp_path / "checkpoints", offline_environment)
     # verl leaves the folder's mark alone: this experiment goes on in it, another one is kept out.
     (finding,) = check_folder(compose_run(overrides))
     assert "goes on after step 2" in finding.text
     (finding,) = check_folder(compose_run([*overrides, "algorithm=grpo"]))
     assert "belongs to another experiment" in finding.text
+
+
+def check_card(world: World, checkpoints: Path, environment: dict[str, str]) -> None:
+    """Export the last checkpoint from another folder, with nothing but its path."""
+    out = checkpoints.parent / "exported"
+    command = [Path(sys.executable).parent / "verl-llds", "export", checkpoints, "--out", out]
+    ended = subprocess.run(
+        command, env=environment, cwd=world.root, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "the card lacks" not in ended.stderr
+    card = (out / "README.md").read_text()
+    assert "| `actor_rollout_ref.actor.policy_loss.loss_mode` | llds |" in card
+    assert f"| `train.parquet` | `{sha256_file(world.train)}` |" in card
+    assert "![Metrics by training step](curves.png)" in card

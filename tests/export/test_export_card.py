@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -14,35 +14,61 @@ from verl_llds.evaluation.summary import summarize
 from verl_llds.export.card import Card
 from verl_llds.export.curves import draw_curves
 from verl_llds.export.export import _results
-from verl_llds.export.recipe import read_recipe
+from verl_llds.export.recipe import find_run, read_recipe
 
 CONFIG = """
 algorithm: {adv_estimator: grpo, llds: {coef: 0.2, gate: action}}
 actor_rollout_ref:
   model: {path: Qwen/Qwen2.5-3B}
   actor: {optim: {lr: 1.0e-6}, policy_loss: {loss_mode: llds, llds: "${algorithm.llds}"}}
-data: {train_files: TRAIN, val_files: [gone.parquet], train_batch_size: 512}
+data: {train_files: train.parquet, val_files: [test.parquet], train_batch_size: 512}
+trainer: {default_local_dir: "somewhere/${.experiment_name}", experiment_name: NAME}
 """
+
+HASHES = {"train.parquet": "ab12", "other.parquet": "cd34"}
+
+
+def write_configuration(folder: Path, *, name: str = "mine", lr: str = "1.0e-6", seconds: int = 0) -> Path:
+    """Leave what Hydra leaves of a start."""
+    path = folder / ".hydra" / "config.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(CONFIG.replace("NAME", name).replace("1.0e-6", lr))
+    os.utime(path, (seconds, seconds))
+    return folder
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    (tmp_path / "train.parquet").write_bytes(b"questions")
-    hydra = tmp_path / "run" / "hydra" / ".hydra"
-    hydra.mkdir(parents=True)
-    (hydra / "config.yaml").write_text(CONFIG.replace("TRAIN", str(tmp_path / "train.parquet")))
+    write_configuration(tmp_path / "run" / "hydra")
     return tmp_path / "run"
 
 
-def test_the_recipe_is_read_off_the_runs_configuration(run: Path, tmp_path: Path) -> None:
-    recipe = read_recipe(run)
+def test_the_recipe_is_read_off_the_runs_configuration(run: Path) -> None:
+    recipe = read_recipe(run, HASHES)
     assert recipe.shown["algorithm.llds"] == "coef=0.2, gate=action"
     assert recipe.shown["actor_rollout_ref.actor.optim.lr"] == "1e-06"
     assert "search.topk" not in recipe.shown
-    assert recipe.data == {
-        str(tmp_path / "train.parquet"): hashlib.sha256(b"questions").hexdigest(),
-        "gone.parquet": "",
-    }
+    assert recipe.data == {"train.parquet": "ab12", "test.parquet": ""}
+
+
+def test_of_several_starts_the_newest_counts(tmp_path: Path) -> None:
+    write_configuration(tmp_path / "hydra" / "b", lr="2.0e-6", seconds=2)
+    write_configuration(tmp_path / "hydra" / "a", lr="3.0e-6", seconds=3)
+    write_configuration(tmp_path / "hydra" / "c", lr="1.0e-6", seconds=1)
+    assert read_recipe(tmp_path, HASHES).shown["actor_rollout_ref.actor.optim.lr"] == "3e-06"
+
+
+def test_the_record_lies_with_the_checkpoints_or_above_them(tmp_path: Path) -> None:
+    recipe, laptop = tmp_path / "verl-llds" / "mine", tmp_path / "runs" / "001"
+    write_configuration(recipe / "hydra" / "2026-01-01")
+    assert find_run(recipe) == recipe
+    write_configuration(laptop / "hydra", name="checkpoints")
+    (laptop / "checkpoints").mkdir()
+    assert find_run(laptop / "checkpoints") == laptop
+    # A neighbour's record is not this run's.
+    (tmp_path / "verl-llds" / "yours").mkdir()
+    write_configuration(tmp_path / "verl-llds" / "theirs")
+    assert find_run(tmp_path / "verl-llds" / "yours") is None
 
 
 def test_a_card_says_all_of_it(run: Path) -> None:
@@ -54,7 +80,7 @@ def test_a_card_says_all_of_it(run: Path) -> None:
         name="an agent",
         step=30,
         versions={"verl": "0.9.1"},
-        recipe=read_recipe(run),
+        recipe=read_recipe(run, HASHES),
         has_curves=True,
         evaluation={"facts": facts, "summary": summarize([row], seed=0).facts()},
     )
@@ -63,6 +89,8 @@ def test_a_card_says_all_of_it(run: Path) -> None:
     assert "\nbase_model: Qwen/Qwen2.5-3B\n---\n" in text
     assert "| NQ | 1 | 1.000 [1.000, 1.000] | 1.000 [1.000, 1.000] | 1.000 [1.000, 1.000] | 2.00 |" in text
     assert "| `algorithm.llds` | coef=0.2, gate=action |" in text
+    assert "| `train.parquet` | `ab12` |" in text
+    assert "| `test.parquet` | - |" in text
     assert "![Metrics by training step](curves.png)" in text
     assert "| verl | 0.9.1 |" in text
     assert str(run.parent) not in text
@@ -83,13 +111,15 @@ def test_curves_are_drawn_of_what_was_logged(tmp_path: Path) -> None:
     assert not (tmp_path / "none.png").exists()
 
 
-def test_a_run_without_or_with_two_configurations_is_refused(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="holds 0 files"):
-        read_recipe(tmp_path / "nowhere")
-    (run / ".hydra").mkdir()
-    (run / ".hydra" / "config.yaml").write_text(CONFIG)
-    with pytest.raises(ExportError, match="holds 2 files"):
-        read_recipe(run)
+def test_no_run_several_runs_and_what_is_no_configuration_are_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"holds no \.hydra/config\.yaml"):
+        read_recipe(tmp_path / "nowhere", {})
+    other = write_configuration(run / "other", name="yours")
+    with pytest.raises(ExportError, match=r"configurations of several runs, .*run/hydra.*run/other"):
+        read_recipe(run, {})
+    (other / ".hydra" / "config.yaml").write_text("trainer: [")
+    with pytest.raises(ExportError, match="is no run's configuration"):
+        read_recipe(run, {})
 
 
 def test_an_evaluation_that_has_not_ended_is_refused(tmp_path: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from verl_llds import cli
+from verl_llds.compose import compose_run
 from verl_llds.data.files import write_json
 from verl_llds.errors import ExportError
 from verl_llds.evaluation.folder import SUMMARY
@@ -19,6 +22,8 @@ from verl_llds.evaluation.summary import summarize
 from verl_llds.export import checkpoint as checkpoint_module
 from verl_llds.export.checkpoint import check_room, find_checkpoint
 from verl_llds.export.export import export
+from verl_llds.preflight.run_folder import claim_folder
+from verl_llds.report.run_folder import find_log, read_run
 
 CONFIG = {
     "vocab_size": 260,
@@ -177,6 +182,61 @@ def test_a_model_is_exported_evaluated_and_its_card_written_anew(
     # The same checkpoint exported elsewhere is the same model.
     export(run, tmp_path / "again", run=None, evaluation=evaluation, name="an agent")
     assert "| NQ | 1 |" in (tmp_path / "again" / "README.md").read_text()
+
+
+def test_the_card_of_a_recipe_s_run_needs_no_more_than_its_checkpoint(
+    tmp_path: Path,
+    model: Qwen2ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The folder as the published recipes leave it, exported from another place, after the questions were made anew."""
+    start, elsewhere = tmp_path / "start", tmp_path / "elsewhere"
+    start.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.chdir(start)
+    Path("train.parquet").write_bytes(b"questions")
+    config = compose_run(["experiment=qwen3b_nq_llds", "data.train_files=train.parquet", "data.val_files=gone.parquet"])
+    claim_folder(config)
+    run = start / "checkpoints" / "verl-llds" / "qwen3b_nq_llds"
+    for time in ("2026-01-01_10-00-00", "2026-01-02_10-00-00"):
+        (run / "hydra" / time / ".hydra").mkdir(parents=True)
+        OmegaConf.save(config, run / "hydra" / time / ".hydra" / "config.yaml")
+    (run / "verl-llds").mkdir()
+    for number, name in enumerate(("qwen3b_nq_llds.start1.jsonl", "qwen3b_nq_llds.jsonl"), start=1):
+        line = json.dumps({"step": number, "data": {"critic/score/mean": 0.1}})
+        (run / "verl-llds" / name).write_text(line + "\n")
+    save(run, model.state_dict(), tokenizer)
+    Path("train.parquet").write_bytes(b"other questions")
+
+    monkeypatch.chdir(elsewhere)
+    assert cli.main(["export", str(run / "global_step_7"), "--out", "out"]) == 0
+    assert capsys.readouterr().err.count("verl-llds: warning") == 0
+    card = Path("out/README.md").read_text()
+    assert "| `actor_rollout_ref.actor.policy_loss.loss_mode` | llds |" in card
+    assert f"| `train.parquet` | `{hashlib.sha256(b'questions').hexdigest()}` |" in card
+    assert "| `gone.parquet` | - |" in card
+    assert "![Metrics by training step](curves.png)" in card
+    assert (elsewhere / "out" / "curves.png").is_file()
+    # The folder is also all that report and watch need.
+    assert list(read_run(run).metrics) == [1, 2]
+    assert len(find_log(run)) == 2
+
+
+def test_what_a_card_lacks_is_said(
+    tmp_path: Path, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "checkpoints"
+    save(run, model.state_dict(), tokenizer)
+    assert cli.main(["export", str(run), "--out", str(tmp_path / "a")]) == 0
+    assert f"warning: the card lacks recipe, hashes and curves: {run} has no .hydra" in capsys.readouterr().err
+    (run / ".hydra").mkdir()
+    (run / ".hydra" / "config.yaml").write_text("data: {train_files: train.parquet}")
+    assert cli.main(["export", str(run), "--out", str(tmp_path / "b")]) == 0
+    said = capsys.readouterr().err
+    assert "the card lacks the hashes of the questions" in said
+    assert "the card lacks curves" in said
 
 
 def test_the_numbers_of_another_model_are_refused(

@@ -27,7 +27,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         dest="run_dir",
         type=Path,
         metavar="DIR",
-        help="folder of the run: its metrics and .hydra/config.yaml, for the card",
+        help="folder of the run: its metrics and .hydra/config.yaml, for the card (default: where CHECKPOINT lies)",
     )
     parser.add_argument(
         "--eval",
@@ -43,7 +43,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from verl_llds.export.export import export
 
     try:
-        export(
+        lacks = export(
             arguments.checkpoint,
             arguments.out,
             run=arguments.run_dir,
@@ -53,5 +53,7 @@ def _export(arguments: argparse.Namespace) -> int:
     except LLDSError as error:
         print(f"verl-llds: {error}", file=sys.stderr)
         return 1
+    for part in lacks:
+        print(f"verl-llds: warning: the card lacks {part}", file=sys.stderr)
     print(f"{arguments.out}: a model folder; README.md is its card")
     return 0

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from verl_llds.data.files import sha256_file
 from verl_llds.errors import ExportError
+from verl_llds.preflight.identity import name_questions
 
 _HYDRA = Path(".hydra") / "config.yaml"
 
@@ -54,43 +53,73 @@ class Recipe:
     shown: dict[str, str]
     """The settings that a card names."""
     data: dict[str, str]
-    """By file of questions, its SHA-256; empty where the file is not here any more."""
+    """By file of questions, its SHA-256 when the run was started; empty where nobody wrote it down."""
 
 
-def read_recipe(run: Path) -> Recipe:
-    """Read the configuration of a run.
+def find_run(checkpoints: Path) -> Path | None:
+    """Return the folder with the record of the run that saved into a folder, or None.
 
     Args:
-        run: a folder that holds one ``.hydra/config.yaml``, at any depth of three.
+        checkpoints: ``trainer.default_local_dir``. The recipes keep all of a run there; the laptop's jobs one level up.
+    """
+    if _configurations(checkpoints):
+        return checkpoints
+    above = _configurations(checkpoints.parent)
+    saves_here = [Path(_saves_to(_load(path))).name == checkpoints.name for path in above]
+    return checkpoints.parent if above and all(saves_here) else None
+
+
+def read_recipe(run: Path, hashes: Mapping[str, str]) -> Recipe:
+    """Read the configuration with which a run was last started.
+
+    Args:
+        run: a folder that holds ``.hydra/config.yaml`` of one run, at any depth of three; one for each start.
+        hashes: SHA-256 of files of questions, by the names they have in the configuration.
 
     Raises:
-        ExportError: if there is none or more than one, or it is not a run's.
+        ExportError: if there is none, they are of several runs, or it is not a run's.
     """
-    found = [path for pattern in ("", "*/", "*/*/") for path in sorted(run.glob(f"{pattern}{_HYDRA}"))]
-    if len(found) != 1:
-        listed = f": {', '.join(map(str, found))}" if found else ""
-        raise ExportError(
-            f"{run} holds {len(found)} files {_HYDRA}{listed}; --run takes the folder of one run, which hydra.run.dir "
-            "is in"
-        )
+    found = _configurations(run)
+    if not found:
+        raise ExportError(f"{run} holds no {_HYDRA}: --run takes the folder of one run, which hydra.run.dir is in")
+    by_folder = {_saves_to(_load(path)): path for path in found}
+    if len(by_folder) > 1:
+        listed = ", ".join(map(str, by_folder.values()))
+        raise ExportError(f"{run} holds the configurations of several runs, {listed}: --run takes the folder of one")
+    config = _load(found[-1])
     try:
-        config = OmegaConf.load(found[0])
-        assert isinstance(config, DictConfig), "Hydra keeps a mapping"
         values = {name: OmegaConf.select(config, name) for name in _SHOWN}
-        files = [str(path) for key in ("train_files", "val_files") for path in _files(config, f"data.{key}")]
+        shown = {name: _plain(value) for name, value in values.items() if value is not None}
+        files = [name for key in ("train_files", "val_files") for name in name_questions(config, key)]
+    except OmegaConfBaseException as error:
+        raise _no_configuration(found[-1], error) from error
+    return Recipe(text=OmegaConf.to_yaml(config), shown=shown, data={name: hashes.get(name, "") for name in files})
+
+
+def _configurations(run: Path) -> list[Path]:
+    """Return what Hydra has left of each start of a run, the newest last."""
+    found = {path for pattern in ("", "*/", "*/*/") for path in run.glob(f"{pattern}{_HYDRA}")}
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path))
+
+
+def _load(path: Path) -> DictConfig:
+    try:
+        config = OmegaConf.load(path)
     except (OSError, YAMLError, OmegaConfBaseException) as error:
-        raise ExportError(f"{found[0]} is no run's configuration: {error}") from error
-    return Recipe(
-        text=OmegaConf.to_yaml(config),
-        shown={name: _plain(value) for name, value in values.items() if value is not None},
-        data={name: sha256_file(Path(name)) if Path(name).is_file() else "" for name in dict.fromkeys(files)},
-    )
+        raise _no_configuration(path, error) from error
+    assert isinstance(config, DictConfig), "Hydra keeps a mapping"
+    return config
 
 
-def _files(config: DictConfig, name: str) -> Iterator[Any]:
-    value = OmegaConf.select(config, name)
-    if value is not None:
-        yield from [value] if isinstance(value, str) else value
+def _saves_to(config: DictConfig) -> str:
+    try:
+        return str(OmegaConf.select(config, "trainer.default_local_dir"))
+    except OmegaConfBaseException as error:
+        raise ExportError(f"trainer.default_local_dir of the run cannot be told: {error}") from error
+
+
+def _no_configuration(path: Path, error: Exception) -> ExportError:
+    return ExportError(f"{path} is no run's configuration: {error}")
 
 
 def _plain(value: object) -> str:
