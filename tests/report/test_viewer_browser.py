@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from verl_llds.report.trajectories import Trajectory
+from verl_llds.report.run_folder import read_run
+from verl_llds.report.trajectories import Trajectory, Turn
+from verl_llds.report.write import write_report
 
+SEARCHES = Path(__file__).parent / "data" / "searches"
 Open = Callable[..., Page]
 
 
@@ -187,3 +192,93 @@ def test_siblings_of_a_real_run_part_where_one_goes_wrong(searched: Path, open_p
 def test_a_run_without_trajectories_says_how_to_get_them(compared: Path, open_page: Open) -> None:
     page = open_page(compared, "#trajectories")
     expect(page.locator("#viewer .note")).to_contain_text("trainer.rollout_data_dir")
+
+
+SLOW_CHUNKS = """() => {
+    const real = window.DecompressionStream, gates = [];
+    window.openGate = (number) => gates[number]();
+    window.DecompressionStream = function (format) {
+        const stream = new real(format);
+        const opened = new Promise((resolve) => gates.push(resolve));
+        const wait = new TransformStream({ flush: () => opened });
+        stream.readable.pipeTo(wait.writable);
+        return { readable: wait.readable, writable: stream.writable };
+    };
+}"""
+"""Each chunk asked for from now on arrives once its gate is opened."""
+
+
+def test_what_was_asked_for_last_is_shown_whichever_chunk_arrives_last(made: Path, open_page: Open) -> None:
+    page = open_page(made, "#trajectories")
+    count(page, "40 of 40")
+    page.evaluate(SLOW_CHUNKS)
+    for place in (0, 33):
+        page.evaluate(f"location.hash = '#trajectories/{place}'")
+    page.wait_for_function("window.openGate && location.hash === '#trajectories/33'")
+    page.evaluate("openGate(1)")
+    expect(page.locator(".question")).to_have_text("What is the capital of country 8?")
+    page.evaluate("openGate(0)")
+    settle(page)
+    expect(page.locator(".question")).to_have_text("What is the capital of country 8?")
+    expect(page.locator(".space .row.active")).to_have_attribute("aria-rowindex", "35")
+
+
+def test_what_was_closed_before_it_arrived_stays_closed(made: Path, open_page: Open) -> None:
+    page = open_page(made, "#trajectories")
+    count(page, "40 of 40")
+    page.evaluate(SLOW_CHUNKS)
+    for fragment in ("#trajectories/5", "#trajectories"):
+        page.evaluate(f"location.hash = '{fragment}'")
+    page.wait_for_selector(".detail .empty")
+    page.evaluate("openGate(0)")
+    settle(page)
+    expect(page.locator(".question")).to_have_count(0)
+    expect(page.locator(".space .row.active")).to_have_attribute("aria-rowindex", "2")
+
+
+def settle(page: Page) -> None:
+    """Let everything that waits for a chunk go on."""
+    page.evaluate("new Promise((resolve) => setTimeout(() => requestAnimationFrame(resolve), 300))")
+
+
+def plain(make_trajectory: Callable[..., Trajectory], number: int, text: str, *, correct: bool) -> Trajectory:
+    return make_trajectory(number, correct=correct, group="g", step=1, turns=[Turn(text=text)])
+
+
+def test_the_sibling_to_compare_with_shares_the_most_with_this_one(
+    make_trajectory: Callable[..., Trajectory], write_page: Callable[..., Path], tmp_path: Path, open_page: Open
+) -> None:
+    # The second shares as much as the first, but with the last one.
+    texts = ["I look up France.", "We ask of Rome.", "I look up Spain.", "We ask of Oslo."]
+    rows = [plain(make_trajectory, place, text, correct=place in (1, 2)) for place, text in enumerate(texts)]
+    page = open_page(write_page(tmp_path / "siblings.html", rows), "#trajectories/0")
+    page.get_by_role("button", name="Compare with the most similar sibling").click()
+    expect(page).to_have_url(re.compile("#trajectories/0/2$"))
+    expect(page.locator(".side .common")).to_have_text(["I look up ", "I look up "])
+
+
+def test_no_character_is_cut_in_two(
+    make_trajectory: Callable[..., Trajectory], write_page: Callable[..., Path], tmp_path: Path, open_page: Open
+) -> None:
+    # Both faces begin with the same half; the long text has its twenty-thousandth place within one.
+    long = "x" + "\U0001f600" * 15_000
+    texts = ["The face \U0001f600 x", "The face \U0001f601 y", f"{long}a", f"{long}b"]
+    rows = [plain(make_trajectory, place, text, correct=place % 2 == 1) for place, text in enumerate(texts)]
+    rows[2:] = [replace(row, group="long") for row in rows[2:]]
+    page = open_page(write_page(tmp_path / "faces.html", rows), "#trajectories/0/1")
+    expect(page.locator(".side .common")).to_have_text(["The face "] * 2)
+    expect(page.locator(".side .policy").first).to_have_text(re.compile("The face they part here\U0001f600 x"))
+    page.goto(page.url.replace("/0/1", "/2/3"))
+    expect(page.locator(".side .common").first).to_have_text(re.compile("x(\U0001f600)+ Show all 30,001 characters"))
+    assert "\u27e8" not in page.locator(".sides").inner_text()
+    for _ in range(2):
+        page.get_by_role("button", name="Show all").first.click()
+    expect(page.locator(".side .common")).to_have_text([long] * 2)
+
+
+def test_the_list_says_what_was_left_out(tmp_path: Path, open_page: Open) -> None:
+    out = tmp_path / "report.html"
+    write_report([read_run(SEARCHES)], out, max_trajectories=20, written=datetime(2026, 1, 31))
+    page = open_page(out, "#trajectories")
+    count(page, "20 of 20")
+    expect(page.locator(".summary")).to_contain_text("92 were found: --max-trajectories sets how many the file holds")

@@ -9,6 +9,12 @@ function visible(text) {
   });
 }
 
+/** The longest beginning of a text up to a length that cuts no character in two: some take two code units. */
+function beginning(text, length) {
+  const isCut = length > 0 && length < text.length && /[\ud800-\udbff]/.test(text[length - 1]);
+  return text.slice(0, isCut ? length - 1 : length);
+}
+
 /** A number as people read it. */
 function shown(value, digits = 4) {
   if (value === null || value === undefined) return "\u2013";

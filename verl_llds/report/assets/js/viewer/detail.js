@@ -1,11 +1,14 @@
 /** The trajectory that is open, alone or beside a sibling. */
 function makeDetail(viewer) {
   const node = element("section", { class: "detail", "aria-label": "Trajectory", tabindex: "-1" });
-  const view = { colouring: "delta", row: null, other: null };
+  // The latest request wins, whichever chunk arrives last.
+  const view = { colouring: "delta", row: null, other: null, turn: 0 };
 
   async function open(row, other, takeFocus) {
-    const [body, otherBody] = await Promise.all([viewer.body(row), other ? viewer.body(other) : null]);
+    const turn = ++view.turn;
     Object.assign(view, { row, other });
+    const [body, otherBody] = await Promise.all([viewer.body(row), other ? viewer.body(other) : null]);
+    if (turn !== view.turn) return;
     hideTip();
     viewer.node.classList.toggle("comparing", Boolean(other));
     const isMeasured = [body, otherBody].some((one) => one?.turns.some((turn) => turn.tokens?.new));
@@ -26,7 +29,7 @@ function makeDetail(viewer) {
 
   function toolbar(row, other, body) {
     const siblings = viewer.siblings(row);
-    const best = bestSibling(row, siblings);
+    const best = siblings.find((one) => one.place === row.sibling);
     const hasTokens = body.turns.some((turn) => turn.tokens);
     const colouring = choice(Object.entries(COLOURINGS).map(([name, { label }]) => [name, label]), (name) => {
       Object.assign(view, { colouring: name, isDefault: false });
@@ -50,6 +53,7 @@ function makeDetail(viewer) {
   }
 
   function close() {
+    view.turn++;
     view.row = view.other = null;
     hideTip();
     viewer.node.classList.remove("comparing");
@@ -60,11 +64,4 @@ function makeDetail(viewer) {
   }
 
   return { node, open, close, view };
-}
-
-/** The sibling of the other outcome, of those with log-probabilities first; the list says how much it shares. */
-function bestSibling(row, siblings) {
-  const others = siblings.filter((one) => one.correct !== row.correct);
-  const score = (one) => (one.tokens ? 1e9 : 0) - Math.abs((one.shared ?? 0) - (row.shared ?? 0));
-  return others.sort((one, other) => score(other) - score(one))[0];
 }

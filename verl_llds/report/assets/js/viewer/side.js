@@ -20,5 +20,5 @@ function commonLength(one, other) {
   const most = Math.min(left.length, right.length);
   let length = 0;
   while (length < most && left[length] === right[length]) length++;
-  return length;
+  return beginning(left.length > right.length ? left : right, length).length;
 }

@@ -16,6 +16,7 @@ function makeTable(index, runs) {
     question: names.question[columns.question[place]],
     group: columns.group[place],
     shared: columns.shared[place],
+    sibling: columns.sibling[place],
     tokens: columns.tokens[place],
     mixed: mixed.has(columns.group[place]),
   });

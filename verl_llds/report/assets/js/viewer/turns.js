@@ -18,7 +18,7 @@ function makeTurns(body, view, shared) {
 function turnFacts(turn) {
   const facts = [];
   const add = (name, value) => facts.push(element("span", {}, `${name} `, element("b", {}, visible(String(value)))));
-  if (turn.kind) facts.push(element("span", {}, element("b", {}, { call: turn.tool || "call", answer: "answer", invalid: "no valid action" }[turn.kind] ?? visible(turn.kind)), turn.content ? " \u201c" : "", turn.content ? element("b", {}, visible(turn.content.slice(0, 200))) : "", turn.content ? "\u201d" : ""));
+  if (turn.kind) facts.push(element("span", {}, element("b", {}, { call: turn.tool || "call", answer: "answer", invalid: "no valid action" }[turn.kind] ?? visible(turn.kind)), turn.content ? " \u201c" : "", turn.content ? element("b", {}, visible(beginning(turn.content, 200))) : "", turn.content ? "\u201d" : ""));
   if (turn.status && !["result", "answer", "invalid"].includes(turn.status)) add("status", turn.status.replaceAll("_", " "));
   if (!turn.tokens) return facts;
   const tokens = turnTokens(turn);
@@ -46,7 +46,7 @@ function plainText(text, shared) {
 
 function fillMarked(node, text, shared) {
   const common = text.slice(0, Math.max(0, shared)), rest = text.slice(Math.max(0, shared));
-  if (common) node.append(element("span", { class: "common" }, visible(common.slice(0, LONG_TEXT))));
+  if (common) node.append(fillLong(element("span", { class: "common" }), common));
   if (shared >= 0 && rest) node.append(parting());
   if (rest) node.append(fillLong(element("span"), rest));
   return node;
@@ -54,10 +54,12 @@ function fillMarked(node, text, shared) {
 
 /** A text of a megabyte would stop the page: show its beginning, the rest on demand. */
 function fillLong(node, text) {
-  node.append(visible(text.slice(0, LONG_TEXT)));
-  if (text.length > LONG_TEXT) {
-    const more = button(`Show all ${text.length.toLocaleString("en")} characters`, () => more.replaceWith(visible(text.slice(LONG_TEXT))), { class: "plain small" });
-    node.append(" ", more);
+  const first = beginning(text, LONG_TEXT);
+  node.append(visible(first));
+  if (first.length < text.length) {
+    const show = () => more.replaceWith(visible(text.slice(first.length)));
+    const more = element("span", {}, " ", button(`Show all ${text.length.toLocaleString("en")} characters`, show, { class: "plain small" }));
+    node.append(more);
   }
   return node;
 }

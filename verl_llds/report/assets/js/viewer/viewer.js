@@ -32,8 +32,8 @@ async function startViewer() {
       const row = table.rows[Number(place ?? NaN)];
       if (!row) return detail.close();
       await detail.open(row, table.rows[Number(other ?? NaN)], viewer.takeFocus);
-      // Now, since a comparison narrows the list.
-      list.select(row);
+      // Now, since a comparison narrows the list; another one may have been asked for meanwhile.
+      if (detail.view.row === row) list.select(row);
     },
   };
   const detail = makeDetail(viewer);
