@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ import orjson
 from retriever_server.assembly import assemble
 from retriever_server.corpus import Corpus, import_corpus, unreadable
 from retriever_server.encoder_spec import EncoderSpec, describe_encoder, locate_encoder
-from retriever_server.errors import BuildRunningError, IndexMismatchError, IndexMissingError
+from retriever_server.errors import BuildRunningError, IndexMismatchError, IndexMissingError, SettingsError
 from retriever_server.file_stamp import CHECKED
 from retriever_server.files import sha256_file, write_json
 from retriever_server.inputs import Inputs, inputs_from_json
 from retriever_server.layout import ALL_FILES, MANIFEST, OFFSETS, PASSAGES, VECTORS, data_files
 from retriever_server.manifest import Manifest
-from retriever_server.precision import split_devices
+from retriever_server.precision import Dtype, encoder_dtype, split_devices
 from retriever_server.settings import BuildSettings
 
 _BUILDING = ".building"
@@ -63,6 +63,7 @@ def build_index(settings: BuildSettings) -> BuildResult:
     Raises:
         CorpusError: The corpus is missing or a line of it is wrong.
         EncoderError: The encoder cannot be found or loaded.
+        SettingsError: A device does not have the precision asked for.
         IndexMismatchError: ``out`` holds an index of other inputs and ``overwrite`` is off.
         BuildRunningError: Another process is building there.
     """
@@ -73,6 +74,7 @@ def build_index(settings: BuildSettings) -> BuildResult:
         type=settings.type,
         vectors_sha256=None if settings.vectors is None else _hash_vectors(settings.vectors),
         keep_vectors=settings.keep_vectors,
+        encoder_dtype=_encoder_dtype(settings),
     )
     finished = _finished(settings, inputs)
     if finished is not None:
@@ -87,6 +89,17 @@ def build_index(settings: BuildSettings) -> BuildResult:
             assemble(settings, inputs, model, building)
         _publish(building, settings.out)
     return BuildResult(manifest=Manifest.load(settings.out), outcome=Outcome.RESUMED if resumed else Outcome.BUILT)
+
+
+def _encoder_dtype(settings: BuildSettings) -> Dtype | None:
+    """The one precision of all passages; None if none is encoded."""
+    if settings.vectors is not None or not settings.type.has_vectors:
+        return None
+    found = {encoder_dtype(settings.dtype, device) for device in split_devices(settings.device)}
+    if len(found) > 1:
+        names = " and ".join(sorted(dtype.value for dtype in found))
+        raise SettingsError(f"--device {settings.device} would encode in {names}; give --dtype one that all have.")
+    return found.pop()
 
 
 def _hash_corpus(path: Path) -> str:
@@ -108,6 +121,9 @@ def _finished(settings: BuildSettings, inputs: Inputs) -> Manifest | None:
     """The manifest in ``out`` if its index is whole and of the same inputs; None if it is to be made."""
     try:
         manifest = Manifest.load(settings.out)
+        if settings.dtype is Dtype.AUTO:
+            # Nobody asked for a precision: the one it has will do, on whichever machine it was made.
+            inputs = replace(inputs, encoder_dtype=None)
         _refuse_changes(manifest.inputs.changes(inputs), f"{settings.out} holds an index", settings)
         manifest.check_files(settings.out)
     except IndexMissingError:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from retriever_server.encoder_spec import EncoderSpec
+from retriever_server.precision import Dtype
 from retriever_server.settings import IndexType, Pooling
 
 _SHA256_DIGITS = 64
@@ -28,6 +29,9 @@ class Inputs:
     keep_vectors: bool = True
     """Whether the float32 vectors of a packed type are there."""
 
+    encoder_dtype: Dtype | None = None
+    """Precision in which the passages were encoded; None if they were not, or if nobody wrote it down."""
+
     def changes(self, new: "Inputs") -> list[str]:
         """What differs in ``new``, one phrase a difference; empty when the index would be the same."""
         found = []
@@ -41,6 +45,9 @@ class Inputs:
             if before != after:
                 prefix = "sha256 " if name.endswith("sha256") else ""
                 found.append(f"{label} ({prefix}{_short(before)} -> {_short(after)})")
+        precisions = self.encoder_dtype, new.encoder_dtype
+        if None not in precisions and precisions[0] is not precisions[1]:
+            found.append("encoder dtype ({} -> {})".format(*map(_short, precisions)))
         if self.encoder is None or new.encoder is None:
             return found
         for field in fields(EncoderSpec):
@@ -59,10 +66,12 @@ def inputs_from_json(data: dict[str, Any]) -> Inputs:
     kind = IndexType(data.get("type", "flat"))
     if (encoder is None) is kind.has_vectors:
         raise ValueError(f"type {kind.value} with encoder {encoder}")
-    return Inputs(**{**data, "encoder": encoder, "type": kind})
+    dtype = data.get("encoder_dtype")
+    dtype = None if dtype is None else Dtype(dtype)
+    return Inputs(**{**data, "encoder": encoder, "type": kind, "encoder_dtype": dtype})
 
 
 def _short(value: object) -> str:
-    if isinstance(value, (Pooling, IndexType)):
+    if isinstance(value, (Pooling, IndexType, Dtype)):
         return str(value.value)
     return value[:12] if isinstance(value, str) and len(value) == _SHA256_DIGITS else repr(value)

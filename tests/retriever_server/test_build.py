@@ -18,6 +18,7 @@ from retriever_server.errors import (
     IndexMismatchError,
     IndexMissingError,
     RetrieverError,
+    SettingsError,
 )
 from retriever_server.layout import OFFSETS, PASSAGES, VECTORS
 from retriever_server.manifest import Manifest
@@ -181,6 +182,48 @@ def test_the_same_encoder_under_another_path_is_no_change(make: Make, tiny_encod
     build_index(make())
     shutil.copytree(tiny_encoder, tmp_path / "copy")
     assert build_index(make(encoder=str(tmp_path / "copy"))).outcome is Outcome.UP_TO_DATE
+
+
+def test_another_precision_is_another_index_unless_nobody_asked(make: Make, encoded: list[int]) -> None:
+    made = build_index(make(dtype=Dtype.BF16)).manifest
+    assert made.inputs.encoder_dtype is Manifest.load(make().out).inputs.encoder_dtype is Dtype.BF16
+    with pytest.raises(IndexMismatchError, match=r"encoder dtype \(bf16 -> fp32\)"):
+        build_index(make(dtype=Dtype.FP32))
+    encoded.clear()
+    assert build_index(make(dtype=Dtype.AUTO)).outcome is Outcome.UP_TO_DATE
+    assert build_index(make(dtype=Dtype.BF16)).outcome is Outcome.UP_TO_DATE
+    assert encoded == []
+    assert build_index(make(dtype=Dtype.FP32, overwrite=True)).outcome is Outcome.BUILT
+    # Of an index made before the precision was written down anything may be true.
+    path = make().out / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["inputs"].pop("encoder_dtype") == "fp32"
+    path.write_text(json.dumps(manifest))
+    assert build_index(make(dtype=Dtype.BF16)).outcome is Outcome.UP_TO_DATE
+
+
+@pytest.mark.parametrize("dtype", [Dtype.FP32, Dtype.AUTO])
+def test_one_index_is_never_of_two_precisions(
+    make: Make, encoded: list[int], monkeypatch: pytest.MonkeyPatch, dtype: Dtype
+) -> None:
+    monkeypatch.setattr("retriever_server.precision.has_fast_bf16", lambda: False)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_after(patch, Encoder, "encode_passages", 1)
+        with pytest.raises(Killed):
+            build_index(make(dtype=Dtype.BF16))
+    with pytest.raises(IndexMismatchError, match=r"unfinished index .* encoder dtype \(bf16 -> fp32\)"):
+        build_index(make(dtype=dtype))
+    encoded.clear()
+    assert build_index(make(dtype=Dtype.BF16)).outcome is Outcome.RESUMED
+    # The shard that was finished is not encoded again: 30 passages in shards of 7.
+    assert sum(encoded) == 23
+
+
+def test_devices_of_different_precisions_need_to_be_told(make: Make) -> None:
+    with pytest.raises(SettingsError, match=r"would encode in (bf16 and fp16|fp16 and fp32); give --dtype"):
+        build_index(make(device="cpu,cuda:0", dtype=Dtype.AUTO))
+    with pytest.raises(SettingsError, match="--dtype fp16 needs a GPU"):
+        build_index(make(dtype=Dtype.FP16))
 
 
 def test_an_unfinished_build_of_other_inputs_needs_overwrite(make: Make) -> None:
