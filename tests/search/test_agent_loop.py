@@ -146,6 +146,8 @@ async def test_the_fields_of_the_trainer_are_there_and_aligned(
     assert extra["policy_text"] == SEARCH + ANSWER
     found = extra[TRAJECTORY_KEY]
     assert found["turns"] == turns
+    response = tokenizer.decode(fields["responses"], skip_special_tokens=True)
+    assert sum(turn["num_chars"] + turn["num_observation_chars"] for turn in turns) == len(response)
     assert (found["num_searches"], found["num_answer"], len(found["first_documents"])) == (1, len(ANSWER), 1)
     assert found["num_policy"] == len(SEARCH + ANSWER)
     assert found["num_policy"] + found["num_observation"] == length
