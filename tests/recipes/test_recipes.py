@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from verl_llds import cli
 from verl_llds.preflight.run import plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,8 +24,44 @@ ROWS = sorted(path for path in SCRIPTS if path.stem.startswith(("qwen", "llama")
 
 SHARED = {"common", "setup_cpu"}
 
+LAPTOP = sorted(path for path in SCRIPTS if path.stem not in SHARED and path not in ROWS)
+
 LLDS = {"llds": "action", "ma": "action", "response": "response", "token": "token"}
 """Gate by the last word of a name."""
+
+
+NOTE_DOWN = """#!/usr/bin/env bash
+[ "$1" != -c ] || exit "${INSTALLED:-0}"
+printf '%s\\n' "$@" --- >>"$CALLS"
+exit "${STATUS:-0}"
+"""
+"""A python that has everything and notes down what it is to do."""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """The recipes by themselves, with a python that does nothing."""
+
+    root: Path
+
+    def run(self, name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        variables = {"PYTHON": str(self.root / "python"), "CALLS": str(self.root / "calls"), **environment}
+        return run(self.root / "recipes" / name, *arguments, **variables)
+
+    @property
+    def calls(self) -> list[list[str]]:
+        """What python was called with, in order."""
+        noted = self.root / "calls"
+        return [call.split("\n") for call in noted.read_text().split("\n---\n")[:-1]] if noted.exists() else []
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    (tmp_path / "recipes" / "setup_cpu.sh").write_text('echo setup_cpu >>"$CALLS"; echo --- >>"$CALLS"')
+    (tmp_path / "python").write_text(NOTE_DOWN)
+    (tmp_path / "python").chmod(0o755)
+    return Checkout(tmp_path)
 
 
 def run(script: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -56,8 +95,11 @@ def test_a_recipe_is_thin(script: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [path.stem for path in ROWS])
-def test_a_dry_run_of_every_row_gives_the_paper_s_values(name: str) -> None:
-    config, facts = plan([f"experiment={name}"])
+def test_a_dry_run_of_every_row_gives_the_paper_s_values(name: str, checkout: Checkout) -> None:
+    assert checkout.run(f"{name}.sh", "trainer.save_freq=50", "--dry-run").returncode == 0
+    (call,) = checkout.calls
+    assert call[:4] == ["-m", "verl_llds.preflight", "--dry-run", "--"]
+    config, facts = plan(call[4:])
     actor, words = config.actor_rollout_ref.actor, name.split("_")
     assert "10 updates" in facts
     assert config.trainer.experiment_name == name
@@ -93,8 +135,8 @@ def test_every_hardware_fits_verl_s_checks(hardware: str) -> None:
 def test_the_script_passes_on_what_it_is_given() -> None:
     ended = run(
         ROOT / "recipes" / "qwen3b_nq_llds_token.sh",
-        "--dry-run",
         "hardware=4x80gb",
+        "--dry-run",
         RETRIEVER_URL="http://127.0.0.1:9/retrieve",
         DATA="here",
         MODEL="./there",
@@ -105,11 +147,60 @@ def test_the_script_passes_on_what_it_is_given() -> None:
         assert said in ended.stdout
 
 
-def test_a_bad_setting_and_a_missing_machine_start_nothing() -> None:
-    recipe = ROOT / "recipes" / "qwen3b_nq_llds.sh"
-    ended = run(recipe, "--dry-run", "algorithm.llds.coef=-1")
+@pytest.mark.parametrize("script", LAPTOP, ids=lambda path: path.stem)
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_a_dry_run_of_every_laptop_job_composes_and_makes_nothing(
+    script: Path, platform: str, checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(checkout.root.rglob("*"))
+    ended = checkout.run(script.name, f"platform={platform}", "--dry-run", "algorithm.llds.coef=0.5", OUT="made")
+    assert ended.returncode == 0, ended.stderr
+    assert "dry run: made/policy is not there yet" in ended.stdout
+    assert sorted(checkout.root.rglob("*")) == sorted([*before, checkout.root / "calls"])
+    arms = ["grpo", "grpo_llds"] if script.stem == "laptop_collapse" else ["grpo_llds"]
+    assert len(checkout.calls) == len(arms)
+    for arm, call in zip(arms, checkout.calls, strict=True):
+        assert call[:4] == ["-m", "verl_llds.cli", "check", f"experiment={script.stem}"]
+        assert cli.main(call[2:]) == 0
+        said = capsys.readouterr().out
+        assert "model      made/policy" in said
+        assert ("0.5 x penalty" in said) == (arm == "grpo_llds")
+        assert f"({'cuda' if platform == 'gpu' else 'cpu'})" in said
+
+
+@pytest.mark.parametrize("script", LAPTOP, ids=lambda path: path.stem)
+def test_a_laptop_job_s_dry_run_without_an_environment_says_so(script: Path, checkout: Checkout) -> None:
+    before = sorted(checkout.root.rglob("*"))
+    ended = checkout.run(script.name, "--dry-run", INSTALLED="1")
     assert ended.returncode == 1
-    assert "llds.coef must be finite and not negative" in ended.stderr
+    assert "has no verl_llds or lacks its packages" in ended.stderr
+    assert sorted(checkout.root.rglob("*")) == before
+
+
+@pytest.mark.parametrize("script", LAPTOP, ids=lambda path: path.stem)
+def test_a_laptop_job_is_set_up_and_given_its_overrides(script: Path, checkout: Checkout) -> None:
+    (checkout.root / ".venv" / "bin").mkdir(parents=True)
+    (checkout.root / "python").rename(checkout.root / ".venv" / "bin" / "python")
+    assert checkout.run(script.name, "a=1", "b=two words", OUT="made").returncode == 0
+    setup, (example, *arguments) = checkout.calls
+    assert setup == ["setup_cpu"]
+    assert (ROOT / example).is_file()
+    assert arguments == ["--out", "made", "--", "a=1", "b=two words"]
+
+
+def test_a_row_is_looked_at_and_then_trained(checkout: Checkout) -> None:
+    assert checkout.run("qwen3b_nq_llds.sh", "a=1", "b=two words").returncode == 0
+    overrides = ["experiment=qwen3b_nq_llds", "a=1", "b=two words"]
+    assert checkout.calls == [
+        ["-m", "verl_llds.preflight", "--", *overrides],
+        ["-m", "verl.trainer.main_ppo", *overrides],
+    ]
+    assert checkout.run("qwen3b_nq_llds.sh", STATUS="1").returncode == 1
+    assert [call[1] for call in checkout.calls[2:]] == ["verl_llds.preflight"]
+
+
+def test_a_missing_machine_starts_nothing() -> None:
+    recipe = ROOT / "recipes" / "qwen3b_nq_llds.sh"
     ended = run(recipe, "search.max_wait_s=1", RETRIEVER_URL="http://127.0.0.1:9/retrieve")
     assert ended.returncode == 1
     assert "not started" in ended.stderr
