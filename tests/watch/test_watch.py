@@ -124,23 +124,28 @@ def test_a_pipe_is_told_of_a_new_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("earlier", "earlier_steps", "said"),
+    ("earlier", "restarts"),
     [
-        ("metrics.jsonl.1", (1, 2, 3), []),
-        ("metrics.start1.jsonl", (1, 2, 3, 4, 5), ["the run has started again at step 4"]),
+        ({"metrics.jsonl.1": (1, 2, 3)}, []),
+        ({"metrics.start1.jsonl": (1, 2, 3, 4, 5)}, [4]),
+        ({"metrics.start1.jsonl": (1, 2, 3), "metrics.start2.jsonl": (3, 4)}, [3, 4]),
+        ({"metrics.start1.jsonl": (1, 2, 3, 4, 5), "metrics.start2.jsonl": (5, 6)}, [4]),
     ],
 )
 def test_a_pipe_gets_the_steps_of_all_pieces(
-    earlier: str, earlier_steps: tuple[int, ...], said: list[str], tmp_path: Path
+    earlier: dict[str, tuple[int, ...]], restarts: list[int], tmp_path: Path
 ) -> None:
-    write(tmp_path / earlier, *earlier_steps)
-    write(tmp_path / "metrics.jsonl", 4, 5, 6)
+    for name, steps in {**earlier, "metrics.jsonl": (4, 5, 6)}.items():
+        write(tmp_path / name, *steps)
     out = io.StringIO()
     Watcher(tmp_path, 6, Console(file=out)).follow(0.1)
+    expected = []
+    for step in range(1, 7):
+        expected += [f"the run has started again at step {step}"] if step in restarts else []
+        expected.append(f"step={step}/6")
     lines = out.getvalue().splitlines()
-    assert [line.split()[0] for line in lines if line.startswith("step=")] == [f"step={step}/6" for step in range(1, 7)]
-    assert [line for line in lines if not line.startswith("step=")] == said
-    assert ("started again" in shown(tmp_path)) == bool(said)
+    assert [line.split(" phase")[0] for line in lines] == expected
+    assert ("started again" in shown(tmp_path)) == bool(restarts)
 
 
 def test_links_to_nothing_are_passed_over(tmp_path: Path) -> None:

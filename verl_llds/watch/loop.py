@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -59,14 +60,15 @@ class Watcher:
         while True:
             self._tail.poll()
             log = self._tail.log
-            for step in log.restarts[num_restarts:]:
-                self._print(f"the run has started again at step {step}")
-                # At the first look nothing is printed yet, the steps before included.
-                last = None if last is None else min(last, step - 1)
+            again = _lasting(log.restarts[num_restarts:])
             num_restarts = len(log.restarts)
+            if last is not None:
+                last = min([last, *(step - 1 for step in again)])
             frame = make_frame(log.steps, self.total_steps) if log.steps else None
             for step, values in log.steps.items():
                 if frame is not None and (last is None or step > last):
+                    if step in again:
+                        self._print(f"the run has started again at step {step}")
                     self._print(plain_line(step, values, frame))
                     last = step
             if frame is not None and frame.is_finished():
@@ -91,3 +93,8 @@ class Watcher:
         if self._tail.log.num_broken:
             notes.append(f"{self._tail.log.num_broken} lines of the metrics could not be read and were passed over")
         return notes
+
+
+def _lasting(restarts: Sequence[int]) -> list[int]:
+    """Return the new starts of which something is left: a later one at or before the same step replaces them."""
+    return [step for place, step in enumerate(restarts) if all(step < later for later in restarts[place + 1 :])]
