@@ -1,10 +1,13 @@
 """Answers of a web search provider, kept in a file: every one of them was paid for."""
 
+import logging
 import sqlite3
 import threading
 from pathlib import Path
 
 from retriever_server.errors import SettingsError
+
+_log = logging.getLogger(__name__)
 
 
 class WebCache:
@@ -15,7 +18,9 @@ class WebCache:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._lock = threading.Lock()
+        self._failing = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
@@ -36,8 +41,14 @@ class WebCache:
         return None if row is None else bytes(row[0])
 
     def put(self, provider: str, query: str, topk: int, answer: bytes) -> None:
-        """Keep an answer."""
+        """Keep an answer if the file takes it. If not, as on a full disk, the log says so once until it does again."""
         with self._lock:
-            self._database.execute(
-                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", (provider, query, topk, answer)
-            )
+            try:
+                self._database.execute(
+                    "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", (provider, query, topk, answer)
+                )
+                self._failing = False
+            except sqlite3.Error as error:
+                if not self._failing:
+                    _log.error("--cache-file %s takes no more answers (%s): they are paid for again", self._path, error)
+                self._failing = True

@@ -133,6 +133,25 @@ def test_answers_are_kept_beyond_the_process_and_failures_are_not(provider: Fake
     assert [asked["q"] for asked in provider.asked] == ["who", "garbage in", "garbage in"]
 
 
+def test_a_full_disk_loses_no_answer_and_is_told_once(
+    provider: FakeProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "web.sqlite"
+    web = WebSearch(settings(provider.url, cache_file=path))
+    database = web._cache._database  # type: ignore[union-attr]
+    database.execute("PRAGMA max_page_count = 2")  # What there is: the table and its index need more.
+    long = "who " * 3000
+    for _ in range(2):
+        assert len(web.find([long], 3)[0]) == 3
+    assert [record.getMessage() for record in caplog.records] == [
+        f"--cache-file {path} takes no more answers (database or disk is full): they are paid for again"
+    ]
+    database.execute("PRAGMA max_page_count = 1000")
+    for _ in range(2):
+        assert len(web.find([long], 3)[0]) == 3
+    assert len(provider.asked) == 3
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_passing_trouble_says_when_to_return(provider: FakeProvider, status: int) -> None:
     with pytest.raises(BusyError, match=f"HTTP {status}") as caught:
