@@ -108,9 +108,12 @@ def _add_service(parser: argparse.ArgumentParser) -> None:
     add("--ready-file", type=Path, help='gets {"url", "pid"} once queries are answered')
     add("--workers", type=int, default=1, help="processes, each with an engine of its own")
     add("--max-topk", type=int, default=100, help="passages per query at most")
+    add("--max-passages", type=int, default=1 << 16, help="passages per request at most, its queries times its topk")
     add("--max-batch", type=int, default=128, help="queries the engine takes at a time")
     add("--max-batch-tokens", type=int, default=8192, help="estimated tokens the engine takes at a time")
-    add("--max-queue", type=int, default=8192, help="queries that may wait before 503")
+    add(
+        "--max-queue", type=int, default=8192, help="queries that may wait before 503; also the most a request may hold"
+    )
     add("--cache-size", type=int, default=10_000, help="answers kept; 0 keeps none")
     add("--cache-mb", type=int, default=256, help="megabytes the kept answers may take")
     add("--max-rps", type=float, default=0.0, help="requests per second and address before 503; 0 is no limit")
