@@ -53,6 +53,7 @@ def front_service(settings: FrontSettings) -> Service:
     def load() -> MergedShards:
         infos = [_wait_for(shard, time.monotonic() + START_S) for shard in shards]
         found.append(merge_infos(infos, settings))
+        check_batches(infos, settings)
         return MergedShards(shards, num_threads=NUM_FINDERS)
 
     def info() -> Info:
@@ -88,6 +89,17 @@ def merge_infos(infos: list[Info], settings: ServiceSettings) -> Info:
     return infos[0].model_copy(
         update={"count": sum(info.count for info in infos), "shard": str(Shard()), "limits": limits_of(settings)}
     )
+
+
+def check_batches(infos: list[Info], settings: ServiceSettings) -> None:
+    """Check that each server takes the batches of its front. Raises IndexMismatchError."""
+    for number, info in enumerate(infos):
+        largest = min(info.limits.queries, info.limits.passages // settings.max_topk)
+        if largest < settings.max_batch:
+            raise IndexMismatchError(
+                f"server {number} of --shards takes {largest} queries with topk {settings.max_topk} at most; give the "
+                f"front --max-batch {largest}, or the server a larger --max-queue and --max-passages."
+            )
 
 
 def _wait_for(shard: HttpShard, end: float) -> Info:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from retriever_server.corpus import Hit
 from retriever_server.engine import Engine
 from retriever_server.errors import IndexMismatchError, SettingsError, ShardError
-from retriever_server.front import merge_infos
+from retriever_server.front import check_batches, merge_infos
 from retriever_server.front_settings import FrontSettings
-from retriever_server.info import Info, describe
+from retriever_server.info import Info, describe, limits_of
 from retriever_server.manifest import Manifest
 from retriever_server.merging import MergedShards, merge_hits
 from retriever_server.service_settings import ServiceSettings
@@ -91,6 +91,18 @@ def test_a_front_refuses_what_is_not_one_index(index_dir: Path) -> None:
         merge_infos([first, second.model_copy(update={"corpus_sha256": "0"})], ServiceSettings())
     with pytest.raises(IndexMismatchError, match="--max-topk 100"):
         merge_infos([first, second], ServiceSettings(max_topk=101))
+
+
+@pytest.mark.parametrize(("limit", "most"), [({"max_queue": 127}, 127), ({"max_passages": 1500}, 15)])
+def test_a_front_refuses_servers_that_would_refuse_its_batches(
+    index_dir: Path, limit: dict[str, int], most: int
+) -> None:
+    (info,) = infos(index_dir, 1)
+    check_batches([info], ServiceSettings())
+    info = info.model_copy(update={"limits": limits_of(ServiceSettings(**limit))})
+    with pytest.raises(IndexMismatchError, match=f"server 1 of --shards takes {most} queries .* --max-batch {most}"):
+        check_batches([infos(index_dir, 1)[0], info], ServiceSettings())
+    check_batches([info], ServiceSettings(max_batch=most))
 
 
 @pytest.mark.parametrize("shards", ["", "http://a:1,", "https://a", "a:1", "http://a|"])
