@@ -58,6 +58,12 @@ def test_of_several_starts_the_newest_counts(tmp_path: Path) -> None:
     assert read_recipe(tmp_path, HASHES).shown["actor_rollout_ref.actor.optim.lr"] == "3e-06"
 
 
+def test_a_folder_named_by_the_time_is_no_hindrance(run: Path) -> None:
+    path = run / "hydra" / ".hydra" / "config.yaml"
+    path.write_text(path.read_text().replace("somewhere", "${now:%Y-%m-%d}"))
+    assert read_recipe(run, HASHES).data["train.parquet"] == "ab12"
+
+
 def test_the_record_lies_with_the_checkpoints_or_above_them(tmp_path: Path) -> None:
     recipe, laptop = tmp_path / "verl-llds" / "mine", tmp_path / "runs" / "001"
     write_configuration(recipe / "hydra" / "2026-01-01")

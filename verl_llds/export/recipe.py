@@ -114,8 +114,9 @@ def _load(path: Path) -> DictConfig:
 def _saves_to(config: DictConfig) -> str:
     try:
         return str(OmegaConf.select(config, "trainer.default_local_dir"))
-    except OmegaConfBaseException as error:
-        raise ExportError(f"trainer.default_local_dir of the run cannot be told: {error}") from error
+    except OmegaConfBaseException:
+        # With a resolver that only Hydra knows, such as ${now:}. As it is written, it still tells runs apart.
+        return str(OmegaConf.to_container(config.trainer, resolve=False))
 
 
 def _no_configuration(path: Path, error: Exception) -> ExportError:
