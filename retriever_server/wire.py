@@ -17,6 +17,9 @@ from retriever_server.corpus import Hit
 from retriever_server.errors import RequestError
 
 DEFAULT_TOPK = 3
+# More than any request needs: what stands between commas takes 50 bytes and more once it is parsed, and while a body is
+# parsed nothing else runs.
+_MAX_COMMAS = 1 << 20
 # What a passage and its score cost beside the text: two objects, two references.
 _PASSAGE_BYTES = 80
 
@@ -131,6 +134,8 @@ def parse_request(body: bytes | bytearray, *, max_queries: int) -> RetrieveReque
     Raises:
         RequestError: It is no request; the message names the field.
     """
+    if body.count(b",") > _MAX_COMMAS:
+        raise RequestError(f"body: more than {_MAX_COMMAS} commas; send fewer queries at a time")
     try:
         # Not orjson: it refuses half surrogate pairs.
         value = json.loads(body)

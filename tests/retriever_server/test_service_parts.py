@@ -198,6 +198,18 @@ def test_a_wrong_request_costs_little_memory(queries: list[Any], says: str) -> N
     assert peak < 5 * len(body) + 2e6
 
 
+@pytest.mark.parametrize("field", ["queries", "unknown"])
+def test_a_body_of_millions_of_values_is_not_parsed(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    monkeypatch.setattr(json, "loads", lambda body: pytest.fail("it was parsed"))
+    body = b'{"%s":[%s]}' % (field.encode(), b",".join([b"{}"] * 3_000_000))
+    with pytest.raises(RequestError, match="body: more than 1048576 commas"):
+        parse_request(body, max_queries=8192)
+
+
+def test_a_query_of_a_million_commas_is_a_query() -> None:
+    assert parse_request(b'{"query":"%s"}' % (b"," * 1_000_000), max_queries=1).texts == ["," * 1_000_000]
+
+
 def request(body: bytes) -> Request:
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body}
