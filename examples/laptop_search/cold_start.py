@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -93,8 +94,8 @@ def train(
     """Train in place, on the model's device, and return the loss of every step."""
     # The weights stay in float32; the products run in bfloat16 where that is faster: without the instructions a CPU
     # takes ten times as long.
-    on_cpu = model.device.type == "cpu"
-    products = torch.autocast(model.device.type, torch.bfloat16, enabled=has_fast_bf16() if on_cpu else True)
+    fast = model.device.type != "cpu" or has_fast_bf16()
+    products = torch.autocast(model.device.type, torch.bfloat16, enabled=fast)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings)) for optimizer in optimizers
     ]
@@ -109,7 +110,8 @@ def train(
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer, schedule in zip(optimizers, schedules, strict=True):
-                optimizer.step()
+                with nullcontext() if fast else muon_in_float32():
+                    optimizer.step()
                 schedule.step()
             losses.append(loss.item())
             bar.update()
@@ -127,6 +129,18 @@ def make_optimizers(model: PreTrainedModel, settings: ColdStartSettings) -> list
         torch.optim.Muon(matrices, lr=settings.matrix_rate, momentum=0.95, weight_decay=0.0),
         torch.optim.AdamW(others, lr=settings.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
+
+
+@contextmanager
+def muon_in_float32() -> Iterator[None]:
+    """Keep torch's Muon from converting to bfloat16, which it does whatever the machine is fast at."""
+    convert = torch.Tensor.bfloat16
+    # A copy, as the conversion makes one: Muon goes on in place.
+    torch.Tensor.bfloat16 = torch.Tensor.clone
+    try:
+        yield
+    finally:
+        torch.Tensor.bfloat16 = convert
 
 
 def _rate(step: int, settings: TrainingSettings) -> float:

@@ -1,12 +1,13 @@
 import math
 import random
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import mean
 
 import cold_start
 import pytest
 import torch
-from cold_start import ColdStartSettings, ModelSettings, make_model, make_optimizers, train
+from cold_start import ColdStartSettings, ModelSettings, make_model, make_optimizers, muon_in_float32, train
 from demonstrations import DemonstrationSettings
 from policy import PolicySettings, make_demonstrator, make_tokenizer, write_policy
 from trajectories import Trajectory, encode_trajectories, prompt_text
@@ -156,6 +157,21 @@ def test_products_are_in_bfloat16_only_where_the_cpu_has_instructions_for_it(
     demonstrator = make_demonstrator(world, tokenizer, DemonstrationSettings(), seed=0)
     train(model, tokenizer, demonstrator, settings, make_optimizers(model, settings))
     assert dtypes == {dtype}
+
+
+def test_muon_in_float32_makes_the_same_step() -> None:
+    generator = torch.Generator().manual_seed(0)
+    start, gradient = torch.randn(2, 64, 32, generator=generator)
+    ends = []
+    for context in (nullcontext(), muon_in_float32()):
+        weight = torch.nn.Parameter(start.clone())
+        weight.grad = gradient.clone()
+        with context:
+            torch.optim.Muon([weight], lr=0.1, weight_decay=0.0).step()
+        ends.append(weight.detach() - start)
+    assert torch.equal(ends[0], ends[1]) is False
+    assert torch.nn.functional.cosine_similarity(ends[0].flatten(), ends[1].flatten(), dim=0) > 0.999
+    assert torch.ones(1).bfloat16().dtype == torch.bfloat16
 
 
 def test_same_seed_same_demonstrations(world: World, tokenizer: PreTrainedTokenizerFast) -> None:
