@@ -32,8 +32,8 @@ _EVENTS = "events.out.tfevents."
 
 _WHERE = (
     "give the folder or the JSONL file of verl's file logger, which trainer.logger='[console,file]' turns on: "
-    "VERL_FILE_LOGGER_PATH, or <project_name>/<experiment_name>.jsonl in the folder the run was started in; a recipe's lies "
-    "in its trainer.default_local_dir"
+    "VERL_FILE_LOGGER_PATH, or <project_name>/<experiment_name>.jsonl in the folder the run was started in; a recipe's "
+    "lies in its trainer.default_local_dir"
 )
 
 
