@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate, pairwise
 from typing import Any
 
 from verl_llds.search.tokens import Tokenizer
@@ -37,17 +38,23 @@ def turn_records(trajectory: Trajectory, tokenizer: Tokenizer) -> list[dict[str,
     special tokens.
     """
 
-    def num_chars(num_ids: int) -> int:
-        # Decoded from the beginning: the text of some ids depends on those before.
-        return len(tokenizer.decode(trajectory.response_ids[:num_ids], skip_special_tokens=True))
+    lengths = _piece_lengths(trajectory, tokenizer)
+    return [
+        {**turn.summary(), "num_chars": lengths[2 * number], "num_observation_chars": lengths[2 * number + 1]}
+        for number, turn in enumerate(trajectory.turns)
+    ]
 
-    records = []
-    place = start = 0
-    for turn in trajectory.turns:
-        place += turn.num_tokens
-        middle = num_chars(place)
-        place += turn.num_observation_tokens
-        end = num_chars(place) if turn.num_observation_tokens else middle
-        records.append({**turn.summary(), "num_chars": middle - start, "num_observation_chars": end - middle})
-        start = end
-    return records
+
+def _piece_lengths(trajectory: Trajectory, tokenizer: Tokenizer) -> list[int]:
+    """Return the characters of each turn and of the reply to it, in turns, within the decoded response."""
+    sizes = [size for turn in trajectory.turns for size in (turn.num_tokens, turn.num_observation_tokens)]
+    ends = list(accumulate(sizes, initial=0))
+
+    def decode(first: int, end: int) -> str:
+        return tokenizer.decode(trajectory.response_ids[first:end], skip_special_tokens=True) if end > first else ""
+
+    pieces = [decode(first, end) for first, end in pairwise(ends)]
+    if "".join(pieces) == decode(0, ends[-1]):
+        return [len(piece) for piece in pieces]
+    # The text of some ids depends on those before: decoded from the beginning each time, which takes longer.
+    return [end - first for first, end in pairwise(len(decode(0, end)) for end in ends)]
