@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,12 +31,16 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
 
     def call(*arguments: str) -> list[DictConfig]:
         started: list[DictConfig] = []
-        quiet = ["hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
+        quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
         monkeypatch.setattr(sys, "argv", ["main_ppo", *quiet, *arguments])
         hydra.main(config_path=configs, config_name="ppo_trainer", version_base=None)(started.append)()
         return started
 
+    environment = dict(os.environ)
     yield call
+    # platform=cpu leaves its variables for the processes of the run.
+    os.environ.clear()
+    os.environ.update(environment)
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
 

@@ -57,7 +57,7 @@ def test_without_the_plugin_verl_knows_none_of_our_names() -> None:
         "from verl_llds.doctor import missing_registrations; print(len(missing_registrations()))",
         VERL_USE_EXTERNAL_PLUGINS="none",
     )
-    assert process.stdout.splitlines()[-1] == "7", process.stderr
+    assert process.stdout.splitlines()[-1:] == ["7"], process.stderr
 
 
 @pytest.mark.parametrize(
