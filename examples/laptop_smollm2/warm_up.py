@@ -34,7 +34,7 @@ class WarmUpSettings:
             steps=45, tokens_per_step=2048, warmup_steps=5, final_rate_share=0.1, drill_share=0.0
         )
     )
-    """Enough for the protocol, far from enough for perfect reading.
+    """Meant to be enough for the protocol and not for perfect reading; not run to its end yet.
 
     Without the drill on single passages: a pretrained model can copy, and after one it reads the last passage.
     """

@@ -32,9 +32,9 @@ class Lookup(Calculator):
     name, parameter = "look_up", "word"
 
 
-SEARCH = SearchTool(searcher=None)  # type: ignore[arg-type]
+SEARCH = SearchTool(searcher=None)
 NOTICES = [
-    SearchR1Protocol(tools).notice("")  # type: ignore[arg-type]
+    SearchR1Protocol(tools).notice("")
     for tools in ((SEARCH,), (SEARCH, Calculator()), (SEARCH, Calculator(), Lookup()))
 ]
 CHAT_NOTICE = f"\nuser\n{NOTICE}\nassistant\n"

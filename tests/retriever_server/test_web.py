@@ -138,7 +138,7 @@ def test_a_full_disk_loses_no_answer_and_is_told_once(
 ) -> None:
     path = tmp_path / "web.sqlite"
     web = WebSearch(settings(provider.url, cache_file=path))
-    database = web._cache._database  # type: ignore[union-attr]
+    database = web._cache._database
     database.execute("PRAGMA max_page_count = 2")  # What there is: the table and its index need more.
     long = "who " * 3000
     for _ in range(2):
