@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from retriever_server.encoder_spec import EncoderSpec
 from retriever_server.errors import EncoderError
+from retriever_server.padding import cheapest_split, round_length
 from retriever_server.precision import Dtype, encoder_dtype
 from retriever_server.pretrained import load_pretrained
 from retriever_server.settings import Pooling
@@ -63,6 +64,7 @@ class Encoder:
         self.dtype = encoder_dtype(dtype, device)
         on_cpu = device.split(":")[0] == "cpu"
         self._batch_size = batch_size or (_CPU_BATCH if on_cpu else _GPU_BATCH)
+        self._on_cpu = on_cpu
         self._few_shapes = on_cpu and self.dtype is not Dtype.FP32
         self._tokenizer, self._model = _load(directory, device, TORCH_DTYPES[self.dtype])
         dim = self._model.config.hidden_size
@@ -98,11 +100,14 @@ class Encoder:
     def _batches(self, lengths: list[int], size: int) -> Iterator[list[int]]:
         """Rows that go through the model together: of like length, so that little of a batch is padding."""
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
-        if not self._few_shapes:
-            groups = [order]
-        else:
+        groups = [order]
+        if self._few_shapes:
             # No batch crosses a bucket: how far a text is padded must not depend on the others.
             groups = [list(group) for _, group in groupby(order, key=lambda row: round_length(lengths[row]))]
+        elif self._on_cpu:
+            # A GPU would rather multiply padding than be called once more.
+            yield from (order[part] for part in cheapest_split([lengths[row] for row in order], size))
+            return
         for group in groups:
             for start in range(0, len(group), size):
                 yield group[start : start + size]
@@ -137,12 +142,6 @@ class Encoder:
             vectors = torch.nn.functional.normalize(vectors, dim=-1)
         result: NDArray[np.float32] = vectors[: len(ids)].cpu().numpy()
         return result
-
-
-def round_length(length: int) -> int:
-    """The padded length of a text of ``length`` tokens: in steps of 8, then 16, then 64."""
-    step = 8 if length <= 64 else 16 if length <= 128 else 64
-    return -(-length // step) * step
 
 
 def _round_batch(size: int) -> int:

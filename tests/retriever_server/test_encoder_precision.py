@@ -4,11 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from retriever_server import precision
-from retriever_server.encoder import Encoder, round_length
+from retriever_server.encoder import Encoder
 from retriever_server.encoder_spec import describe_encoder, locate_encoder
 from retriever_server.errors import EncoderError, SettingsError
 from retriever_server.precision import Dtype, encoder_dtype, split_devices
@@ -38,13 +36,6 @@ def test_a_bfloat16_query_has_the_same_bits_alone_and_in_any_batch(bf16: Encoder
     for size in (1, 2, 3, 9, 25):
         rows = rng.permutation(len(TEXTS))[:size]
         np.testing.assert_array_equal(bf16.encode_queries([TEXTS[row] for row in rows]), together[rows])
-
-
-@given(st.integers(1, 512))
-def test_lengths_are_rounded_up_to_few(length: int) -> None:
-    assert length <= round_length(length) < length + 64
-    assert round_length(round_length(length)) == round_length(length)
-    assert len({round_length(each) for each in range(1, 513)}) <= 18
 
 
 def test_contriever_is_not_normalised_and_e5_is(tiny_encoder: Path) -> None:
