@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +42,10 @@ class TrainingSettings:
     """Optimizer steps."""
     tokens_per_step: int = 4096
     """Tokens in a step, padding included."""
+    micro_batches: int = 1
+    """Batches of like length in a step: with one, a step has long trajectories or short ones and never both."""
+    max_grad_norm: float = 1.0
+    """Where gradients are cut; a low bound cuts what is rare and surprising most, so that it is learned too seldom."""
     warmup_steps: int = 20
     """Steps of linear warm-up before the cosine."""
     final_rate_share: float = 0.03
@@ -99,25 +103,35 @@ def train(
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings)) for optimizer in optimizers
     ]
-    batches = _batches(demonstrator, tokenizer, settings)
     losses: list[float] = []
     model.train()
     with tqdm(total=settings.steps, desc="cold start", unit="step") as bar:
-        for batch in batches:
-            with products:
-                loss = batch_loss(model, batch)
+        for batch in batches(demonstrator, tokenizer, settings):
             model.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            losses.append(accumulate(model, batch, products))
+            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
             for optimizer, schedule in zip(optimizers, schedules, strict=True):
                 with nullcontext() if fast else muon_in_float32():
                     optimizer.step()
                 schedule.step()
-            losses.append(loss.item())
             bar.update()
             bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
     model.eval()
     return losses
+
+
+def accumulate(
+    model: PreTrainedModel, batch: Sequence[Sequence[Encoded]], products: AbstractContextManager[object]
+) -> float:
+    """Add the gradient of a step's micro-batches and return the mean loss of all their tokens."""
+    sizes = [sum(sum(one.policy) for one in micro_batch) for micro_batch in batch]
+    total = 0.0
+    for micro_batch, size in zip(batch, sizes, strict=True):
+        with products:
+            loss = batch_loss(model, micro_batch) * (size / sum(sizes))
+        torch.autograd.backward(loss)
+        total += loss.item()
+    return total
 
 
 def make_optimizers(model: PreTrainedModel, settings: ColdStartSettings) -> list[torch.optim.Optimizer]:
@@ -151,10 +165,11 @@ def _rate(step: int, settings: TrainingSettings) -> float:
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def _batches(
+def batches(
     demonstrator: Demonstrator, tokenizer: PreTrainedTokenizerBase, settings: TrainingSettings
-) -> Iterator[list[Encoded]]:
-    """Yield a batch a step: trajectories of similar length, filled up to the token budget."""
+) -> Iterator[list[list[Encoded]]]:
+    """Yield the micro-batches of a step: trajectories of similar length each, filled up to the token budget."""
+    budget = settings.tokens_per_step // settings.micro_batches
     rng = random.Random(settings.seed)
     steps_left = settings.steps
     while steps_left:
@@ -164,13 +179,14 @@ def _batches(
         chunk: list[list[Encoded]] = [[]]
         for one in encoded:
             # Sorted: the newest is the longest, and the others are padded to it.
-            if len(one.ids) * (len(chunk[-1]) + 1) > settings.tokens_per_step:
+            if len(one.ids) * (len(chunk[-1]) + 1) > budget:
                 chunk.append([])
             chunk[-1].append(one)
         rng.shuffle(chunk)
-        for batch in chunk[:steps_left]:
-            steps_left -= 1
-            yield batch
+        for start in range(0, len(chunk) - settings.micro_batches + 1, settings.micro_batches):
+            if steps_left:
+                steps_left -= 1
+                yield chunk[start : start + settings.micro_batches]
 
 
 def batch_loss(model: PreTrainedModel, batch: Sequence[Encoded]) -> torch.Tensor:

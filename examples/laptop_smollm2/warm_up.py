@@ -26,19 +26,25 @@ class WarmUpSettings:
     """Everything that shapes the warm-up."""
 
     demonstrations: DemonstrationSettings = field(
-        default_factory=lambda: DemonstrationSettings(random_name_share=0.15, filler_share=0.3)
+        default_factory=lambda: DemonstrationSettings(lazy_share=0.6, random_name_share=0.15, filler_share=0.3)
     )
     """What the model is shown: fewer names that do not exist, which a pretrained model reads badly, and real prose."""
     training: TrainingSettings = field(
         default_factory=lambda: TrainingSettings(
-            steps=45, tokens_per_step=2048, warmup_steps=5, final_rate_share=0.1, drill_share=0.0
+            steps=45,
+            tokens_per_step=2048,
+            micro_batches=4,
+            max_grad_norm=10.0,
+            warmup_steps=5,
+            final_rate_share=0.1,
+            drill_share=0.0,
         )
     )
     """Meant to be enough for the protocol and not for perfect reading; not run to its end yet.
 
     Without the drill on single passages: a pretrained model can copy, and after one it reads the last passage.
     """
-    rate: float = 1e-4
+    rate: float = 2e-4
     """Peak learning rate of AdamW."""
 
 

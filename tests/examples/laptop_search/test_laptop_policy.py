@@ -1,3 +1,4 @@
+import itertools
 import math
 import random
 from contextlib import nullcontext
@@ -7,10 +8,19 @@ from statistics import mean
 import cold_start
 import pytest
 import torch
-from cold_start import ColdStartSettings, ModelSettings, make_model, make_optimizers, muon_in_float32, train
+from cold_start import (
+    ColdStartSettings,
+    ModelSettings,
+    accumulate,
+    batches,
+    make_model,
+    make_optimizers,
+    muon_in_float32,
+    train,
+)
 from demonstrations import DemonstrationSettings
 from policy import PolicySettings, make_demonstrator, make_tokenizer, write_policy
-from trajectories import Trajectory, encode_trajectories, prompt_text
+from trajectories import Encoded, Trajectory, encode_trajectories, prompt_text
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from world import World, user_message
 
@@ -157,6 +167,38 @@ def test_products_are_in_bfloat16_only_where_the_cpu_has_instructions_for_it(
     demonstrator = make_demonstrator(world, tokenizer, DemonstrationSettings(), seed=0)
     train(model, tokenizer, demonstrator, settings, make_optimizers(model, settings))
     assert dtypes == {dtype}
+
+
+def test_micro_batches_add_up_to_the_gradient_of_the_whole_step(
+    tokenizer: PreTrainedTokenizerFast, demonstrations: list[Trajectory]
+) -> None:
+    model = make_model(ModelSettings(hidden_size=32, num_heads=1, num_layers=1), tokenizer, seed=0)
+    encoded = encode_trajectories(tokenizer, demonstrations[:7])
+    losses, gradients = [], []
+    for batch in ([encoded], [encoded[:1], encoded[1:3], encoded[3:]]):
+        model.zero_grad()
+        losses.append(accumulate(model, batch, nullcontext()))
+        gradients.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-6)
+
+
+def test_a_step_of_micro_batches_keeps_to_the_budget_and_mixes_lengths(
+    world: World, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    demonstrator = make_demonstrator(world, tokenizer, DemonstrationSettings(), seed=0)
+    settings = ColdStartSettings(steps=200, tokens_per_step=2048, micro_batches=4)
+    steps = list(batches(demonstrator, tokenizer, settings))
+    assert len(steps) == settings.steps
+    assert {len(step) for step in steps} == {4}
+    for micro_batch in itertools.chain(*steps):
+        assert len(micro_batch) * max(len(one.ids) for one in micro_batch) <= 512
+    spread = [max(map(len_of_longest, step)) - min(map(len_of_longest, step)) for step in steps]
+    assert mean(spread) > 50
+
+
+def len_of_longest(micro_batch: list[Encoded]) -> int:
+    return max(len(one.ids) for one in micro_batch)
 
 
 def test_muon_in_float32_makes_the_same_step() -> None:
