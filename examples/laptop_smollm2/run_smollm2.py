@@ -42,7 +42,7 @@ def number_format(arguments: Sequence[str], fast_bf16: bool) -> list[str]:
 
 SMOLLM2 = Job(
     experiment="laptop_smollm2",
-    num_steps=10,
+    num_steps=8,
     phases=smollm2_phases,
     overrides=number_format(sys.argv, has_fast_bf16()),
 )

@@ -40,9 +40,10 @@ class WarmUpSettings:
             drill_share=0.0,
         )
     )
-    """Meant to be enough for the protocol and not for perfect reading; not run to its end yet.
+    """Enough for the protocol and for most of the reading.
 
-    Without the drill on single passages: a pretrained model can copy, and after one it reads the last passage.
+    Every step has long trajectories and short ones, and gradients are hardly cut: otherwise the rarer second search is
+    hardly learned. No drill on single passages: a pretrained model can copy, and after one it reads the last passage.
     """
     rate: float = 2e-4
     """Peak learning rate of AdamW."""
