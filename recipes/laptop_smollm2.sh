@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A real pretrained language model, SmolLM2-135M-Instruct, trained to search with LLDS over the World Factbook,
 # GeoNames and WordNet, on two CPU cores: no downloads but packages. Without bfloat16 instructions the whole takes an
-# hour and a half, half of it training (recipes/RESULTS.md); with them, and on a GPU, it was never run.
+# hour and a half, most of it training (recipes/RESULTS.md); with them, and on a GPU, it was never run.
 #   bash recipes/laptop_smollm2.sh                                    the whole thing
 #   bash recipes/laptop_smollm2.sh algorithm=grpo                     any Hydra override of verl's trainer
 #   bash recipes/laptop_smollm2.sh trainer.total_training_steps=5

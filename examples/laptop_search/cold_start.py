@@ -45,7 +45,7 @@ class TrainingSettings:
     micro_batches: int = 1
     """Batches of like length in a step: with one, a step has long trajectories or short ones and never both."""
     max_grad_norm: float = 1.0
-    """Where gradients are cut; a low bound cuts what is rare and surprising most, so that it is learned too seldom."""
+    """Norm at which gradients are clipped; those of rare, surprising trajectories are the largest."""
     warmup_steps: int = 20
     """Steps of linear warm-up before the cosine."""
     final_rate_share: float = 0.03

@@ -42,8 +42,9 @@ class WarmUpSettings:
     )
     """Enough for the protocol and for most of the reading.
 
-    Every step has long trajectories and short ones, and gradients are hardly cut: otherwise the rarer second search is
-    hardly learned. No drill on single passages: a pretrained model can copy, and after one it reads the last passage.
+    Every step has long trajectories and short ones, and gradients are hardly cut: meant to teach the rarer second
+    search, though neither was tried alone. No drill on single passages: a pretrained model can copy, and after one it
+    reads the last passage.
     """
     rate: float = 2e-4
     """Peak learning rate of AdamW."""
