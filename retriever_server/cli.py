@@ -81,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--dtype", type=Dtype, default=Dtype.AUTO, metavar="{auto,fp32,bf16,fp16}", help="precision of the encoder"
         )
-        command.add_argument("--threads", type=int, help="CPU threads (default: torch's own)")
+    index.add_argument("--threads", type=int, help="CPU threads of a process (default: every core, divided among them)")
+    serve.add_argument("--threads", type=int, help="CPU threads a batch in work has (default: half of the cores)")
     return parser
 
 

@@ -18,7 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from retriever_server.encoder_spec import EncoderSpec
 from retriever_server.errors import EncoderError
-from retriever_server.padding import cheapest_split, round_length
+from retriever_server.packing import can_pack, cut_passes, forward, prepare
+from retriever_server.padding import round_batch, round_length
 from retriever_server.precision import Dtype, encoder_dtype
 from retriever_server.pretrained import load_pretrained
 from retriever_server.settings import Pooling
@@ -32,7 +33,6 @@ _MAX_CHARS_PER_TOKEN = 64
 # reads these when the first product is made.
 for _variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(_variable, "64")
-_BATCH_SIZES = (8, 16, 24, 32)
 # A bfloat16 vector depends on the shape of its batch, by up to .001. In batches of one size, each text padded
 # as its own length asks, a query gives the same bits alone and among others.
 _QUERY_BATCH = 8
@@ -64,9 +64,11 @@ class Encoder:
         self.dtype = encoder_dtype(dtype, device)
         on_cpu = device.split(":")[0] == "cpu"
         self._batch_size = batch_size or (_CPU_BATCH if on_cpu else _GPU_BATCH)
-        self._on_cpu = on_cpu
         self._few_shapes = on_cpu and self.dtype is not Dtype.FP32
         self._tokenizer, self._model = _load(directory, device, TORCH_DTYPES[self.dtype])
+        self._packs = on_cpu and self.dtype is Dtype.FP32 and can_pack(self._model)
+        if self._packs:
+            prepare(self._model)
         dim = self._model.config.hidden_size
         if dim != spec.dim:
             raise EncoderError(
@@ -100,14 +102,13 @@ class Encoder:
     def _batches(self, lengths: list[int], size: int) -> Iterator[list[int]]:
         """Rows that go through the model together: of like length, so that little of a batch is padding."""
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        if self._packs:
+            yield from (order[part] for part in cut_passes([lengths[row] for row in order], size))
+            return
         groups = [order]
         if self._few_shapes:
             # No batch crosses a bucket: how far a text is padded must not depend on the others.
             groups = [list(group) for _, group in groupby(order, key=lambda row: round_length(lengths[row]))]
-        elif self._on_cpu:
-            # A GPU would rather multiply padding than be called once more.
-            yield from (order[part] for part in cheapest_split([lengths[row] for row in order], size))
-            return
         for group in groups:
             for start in range(0, len(group), size):
                 yield group[start : start + size]
@@ -125,27 +126,30 @@ class Encoder:
 
     @torch.inference_mode()
     def _forward(self, ids: list[torch.Tensor]) -> NDArray[np.float32]:
+        vectors = self._side_by_side(ids) if self._packs else self._padded(ids)
+        if self._spec.normalize:
+            vectors = torch.nn.functional.normalize(vectors, dim=-1)
+        result: NDArray[np.float32] = vectors.cpu().numpy()
+        return result
+
+    def _side_by_side(self, ids: list[torch.Tensor]) -> torch.Tensor:
+        runs = forward(self._model, ids)
+        return torch.cat([_pool(hidden, torch.ones(hidden.shape[:2]), self._spec.pooling) for hidden in runs])
+
+    def _padded(self, ids: list[torch.Tensor]) -> torch.Tensor:
         device = self._model.device
         lengths = torch.tensor([len(row) for row in ids])
         padded = pad_sequence(ids, batch_first=True, padding_value=self._tokenizer.pad_token_id)
         if self._few_shapes:
             longest = min(round_length(padded.shape[1]), self._spec.max_length)
-            more = (longest - padded.shape[1], 0, _round_batch(len(ids)) - len(ids))
+            more = (longest - padded.shape[1], 0, round_batch(len(ids)) - len(ids))
             padded = torch.nn.functional.pad(padded, (0, *more), value=self._tokenizer.pad_token_id)
             # A row of padding alone would divide by zero tokens.
             lengths = torch.nn.functional.pad(lengths, (0, more[2]), value=1)
         padded, lengths = padded.to(device), lengths.to(device)
         mask = torch.arange(padded.shape[1], device=device) < lengths[:, None]
         hidden = self._model(input_ids=padded, attention_mask=mask.long()).last_hidden_state.float()
-        vectors = _pool(hidden, mask, self._spec.pooling)
-        if self._spec.normalize:
-            vectors = torch.nn.functional.normalize(vectors, dim=-1)
-        result: NDArray[np.float32] = vectors[: len(ids)].cpu().numpy()
-        return result
-
-
-def _round_batch(size: int) -> int:
-    return next((rounded for rounded in _BATCH_SIZES if rounded >= size), size)
+        return _pool(hidden, mask, self._spec.pooling)[: len(ids)]
 
 
 def _pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:

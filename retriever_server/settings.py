@@ -152,7 +152,8 @@ class ServeSettings(ServiceSettings):
     """Torch device of the encoder and the vectors; several joined by commas share the vectors."""
 
     threads: int | None = None
-    """CPU threads; None leaves torch's own choice, which is every core."""
+    """CPU threads a batch in work has, of which there are two: one is encoded, one searched. None is half of the cores,
+    divided among the workers."""
 
     shard: Shard = field(default_factory=Shard)
     """The part of the index that is served."""

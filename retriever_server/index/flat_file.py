@@ -6,7 +6,6 @@ number of floats as uint64. It is read by memory map, so that opening 65 GB take
 """
 
 import mmap
-import os
 import struct
 from io import BufferedReader
 from pathlib import Path
@@ -67,9 +66,6 @@ class FlatFile:
         IndexMismatchError: The file is no flat index, or not of ``count`` rows of ``dim``.
     """
 
-    in_place = True
-    """Whether a block is read where it lies."""
-
     def __init__(self, path: Path, *, count: int, dim: int, in_memory: bool = False) -> None:
         found = read_flat_header(path)
         if found != (count, dim):
@@ -79,8 +75,12 @@ class FlatFile:
             )
         self.count, self.dim = count, dim
         with path.open("rb") as file:
-            self._map = _read(file) if in_memory else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        values = np.frombuffer(self._map, dtype=np.float32, offset=HEADER_BYTES)
+            self._map = None if in_memory else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            values = (
+                _read(file, count * dim)
+                if self._map is None
+                else np.frombuffer(self._map, dtype=np.float32, offset=HEADER_BYTES)
+            )
         self._vectors: NDArray[np.float32] = values.reshape(count, dim)
 
     def block(self, start: int, stop: int) -> torch.Tensor:
@@ -94,12 +94,14 @@ class FlatFile:
 
     def release(self) -> None:
         """Give back the pages read so far; they are read again when they are needed."""
-        if isinstance(self._map, mmap.mmap):
+        if self._map is not None:
             self._map.madvise(mmap.MADV_DONTNEED)
 
 
-def _read(file: BufferedReader) -> bytearray:
-    # Filled in place: growing it block by block, or reading bytes first, would need the memory twice.
-    data = bytearray(os.fstat(file.fileno()).st_size)
-    file.readinto(data)
-    return data
+def _read(file: BufferedReader, num_floats: int) -> NDArray[np.float32]:
+    # Filled in place: reading bytes first would need the memory twice. Without the header, which leaves the floats of a
+    # mapped file across the processor's words, a lone query's product takes three fifths of the time.
+    values = np.empty(num_floats, dtype=np.float32)
+    file.seek(HEADER_BYTES)
+    file.readinto(values.data)
+    return values
