@@ -81,8 +81,18 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--dtype", type=Dtype, default=Dtype.AUTO, metavar="{auto,fp32,bf16,fp16}", help="precision of the encoder"
         )
-    index.add_argument("--threads", type=int, help="CPU threads of a process (default: every core, divided among them)")
-    serve.add_argument("--threads", type=int, help="CPU threads a batch in work has (default: half of the cores)")
+    index.add_argument(
+        "--threads",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="CPU threads of each worker (default: torch's own; of several workers, their share of the cores)",
+    )
+    serve.add_argument(
+        "--threads",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="CPU threads for each of the two batches in work, of each worker (default: these share the cores)",
+    )
     return parser
 
 

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from retriever_server.encoder_spec import EncoderSpec
 from retriever_server.errors import EncoderError
-from retriever_server.packing import can_pack, cut_passes, forward, prepare
+from retriever_server.packing import cut_passes, forward, prepare
 from retriever_server.padding import round_batch, round_length
 from retriever_server.precision import Dtype, encoder_dtype
 from retriever_server.pretrained import load_pretrained
@@ -66,9 +66,7 @@ class Encoder:
         self._batch_size = batch_size or (_CPU_BATCH if on_cpu else _GPU_BATCH)
         self._few_shapes = on_cpu and self.dtype is not Dtype.FP32
         self._tokenizer, self._model = _load(directory, device, TORCH_DTYPES[self.dtype])
-        self._packs = on_cpu and self.dtype is Dtype.FP32 and can_pack(self._model)
-        if self._packs:
-            prepare(self._model)
+        self._packs = on_cpu and self.dtype is Dtype.FP32 and prepare(self._model)
         dim = self._model.config.hidden_size
         if dim != spec.dim:
             raise EncoderError(

@@ -1,7 +1,6 @@
 """Encode a corpus into the file of its vectors, in this process or in several."""
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -12,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from retriever_server.cores import available_cores, share
 from retriever_server.corpus import Corpus
 from retriever_server.encoder import Encoder
 from retriever_server.encoder_spec import EncoderSpec
@@ -87,7 +87,7 @@ def _encode(task: _Task, devices: list[str], shards: list[tuple[int, int]], prog
     names = context.SimpleQueue()
     for name in devices:
         names.put(name)
-    threads = task.settings.threads or max(1, (os.cpu_count() or 1) // len(devices))
+    threads = task.settings.threads or share(available_cores(), len(devices))
     with ProcessPoolExecutor(len(devices), context, _begin_worker, (task, names, threads)) as pool:
         futures = {pool.submit(_encode_in_worker, start, stop): (start, stop) for start, stop in shards}
         try:

@@ -1,8 +1,9 @@
 """Texts side by side in one row of tokens, so that nothing an encoder computes is padding.
 
-Every layer of BERT but attention treats each token by itself. Attention is told where the texts end, and runs over
-all texts of one length together. It is put in through transformers' ``AttentionInterface``
-(https://huggingface.co/docs/transformers/attention_interface), to which BERT passes what it does not know itself.
+Every layer of BERT and XLM-RoBERTa but attention treats each token by itself. Attention is told where the texts end,
+and runs over all texts of one length together. It is put in through transformers' ``AttentionInterface``
+(https://huggingface.co/docs/transformers/attention_interface), to which these models pass the keyword arguments that
+they do not know themselves.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 
-# Tokens of a pass. In float32 on an AVX2 CPU, MiniLM took as long a token from 512 to 4,096 of them, longer below.
+# In float32 on an AVX2 CPU, MiniLM took the same time a token with 512 to 4,096 of them in a pass, more with fewer.
 MAX_TOKENS = 2048
 _NAME = "side_by_side"
 
@@ -27,15 +28,17 @@ class Run(NamedTuple):
     """How many there are."""
 
 
-def can_pack(model: Any) -> bool:
-    """Whether texts can lie side by side in ``model``: those of BERT's architecture, as e5, bge, MiniLM, contriever."""
-    return model.config.model_type == "bert" and not model.config.is_decoder
+def prepare(model: Any) -> bool:
+    """Make ``model`` take texts side by side, and only so; returns whether it can.
 
-
-def prepare(model: Any) -> None:
-    """Make ``model`` take texts side by side, and only so."""
+    Models of BERT's architecture can (e5, bge, MiniLM, contriever) and of XLM-RoBERTa's (multilingual-e5, bge-m3).
+    """
+    if model.config.model_type not in ("bert", "xlm-roberta") or model.config.is_decoder:
+        return False
     transformers.AttentionInterface.register(_NAME, _attend)
     model.set_attn_implementation(_NAME)
+    # Where transformers doubts that it works it leaves the model's own function, which would mix the texts.
+    return bool(model.config._attn_implementation == _NAME)
 
 
 def cut_passes(lengths: Sequence[int], size: int, *, max_tokens: int = MAX_TOKENS) -> Iterator[slice]:
@@ -62,9 +65,18 @@ def forward(model: Any, ids: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """
     runs = [Run(length, len(list(same))) for length, same in groupby(map(len, ids))]
     tokens = torch.cat(list(ids)).to(model.device)
-    positions = torch.cat([torch.arange(run.length, device=model.device).repeat(run.num_texts) for run in runs])
+    positions = torch.cat([_positions(model, texts).flatten() for texts in _split(tokens, runs)])
     hidden = model(input_ids=tokens[None], position_ids=positions[None], runs=runs).last_hidden_state[0]
     return list(_split(hidden, runs))
+
+
+def _positions(model: Any, texts: torch.Tensor) -> torch.Tensor:
+    """The positions that ``model`` would give to the tokens ``int64[num_texts, length]``."""
+    if model.config.model_type == "bert":
+        return torch.arange(texts.shape[1], device=texts.device).expand_as(texts)
+    # They begin after that of the padding, which tokens of its kind have.
+    found: torch.Tensor = model.embeddings.create_position_ids_from_input_ids(texts, model.embeddings.padding_idx)
+    return found
 
 
 def _attend(

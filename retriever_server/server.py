@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from retriever_server.cores import available_cores, share
 from retriever_server.encoder_spec import locate_encoder
 from retriever_server.info import describe
 from retriever_server.listening import bind, url_of
@@ -33,17 +34,9 @@ def serve(settings: ServeSettings) -> None:
         IndexMissingError, IndexMismatchError, EncoderError, SettingsError: The index cannot be served.
         WorkerError: A worker could not begin to serve.
     """
-    if settings.threads is None:
-        settings = replace(settings, threads=default_threads(os.cpu_count() or 1, settings.workers))
+    if settings.threads is None and "OMP_NUM_THREADS" not in os.environ:
+        settings = replace(settings, threads=share(available_cores(), _STAGES * settings.workers))
     serve_service(index_service(settings), settings)
-
-
-def default_threads(cores: int, workers: int) -> int:
-    """How many threads each of the two batches in work has, in each of ``workers`` processes.
-
-    Torch's threads wait busily for each other: on two cores, with two for each batch, a query took 30 % more CPU.
-    """
-    return max(1, cores // (_STAGES * workers))
 
 
 def index_service(settings: ServeSettings) -> Service:

@@ -92,8 +92,8 @@ class BuildSettings:
     """Overrides whether vectors are scaled to length 1."""
 
     batch_size: int | None = None
-    """Passages per forward pass; None is 32 on a CPU and 256 on a GPU. Changes speed and memory, never the
-    vectors beyond rounding."""
+    """Passages per forward pass at most; None is 32 on a CPU and 256 on a GPU. On a CPU in float32 a pass ends at 2,048
+    tokens, too. Changes speed and memory, never the vectors beyond rounding."""
 
     shard_rows: int = 1024
     """Passages per finished shard: what a killed build loses at most."""
@@ -152,8 +152,9 @@ class ServeSettings(ServiceSettings):
     """Torch device of the encoder and the vectors; several joined by commas share the vectors."""
 
     threads: int | None = None
-    """CPU threads a batch in work has, of which there are two: one is encoded, one searched. None is half of the cores,
-    divided among the workers."""
+    """CPU threads for each of the two batches in work: one is encoded, one searched. None leaves torch's own choice;
+    ``retriever-server serve`` then takes half of the cores, divided among the workers, but where OMP_NUM_THREADS is
+    set."""
 
     shard: Shard = field(default_factory=Shard)
     """The part of the index that is served."""

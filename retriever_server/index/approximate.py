@@ -9,6 +9,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from retriever_server.errors import IndexMismatchError, SettingsError
@@ -58,6 +59,8 @@ class ApproximateIndex:
         """About the ``min(k, count)`` best rows of each of ``queries[n, dim]``; always that many."""
         k = min(k, len(self))
         depth = self.depth(k)
+        # FAISS counts its threads for each thread that calls it, and by itself takes every core.
+        _set_threads(torch.get_num_threads())
         scores, rows = self._index.search(np.ascontiguousarray(queries), min(depth, len(self)))
         if self._refine is not None:
             # The candidates depend on the depth alone, not on k.

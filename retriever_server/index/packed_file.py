@@ -34,6 +34,9 @@ class PackedFile:
         IndexMismatchError: A file is unreadable or not of ``count`` rows of ``dim``.
     """
 
+    in_place = False
+    """Whether a block is read where it lies; here one thread makes it anew each time."""
+
     def __init__(self, path: Path, scale: Path | None, *, count: int, dim: int, in_memory: bool = False) -> None:
         self.count, self.dim = count, dim
         self._packed = _load(path, (count, dim), np.float16 if scale is None else np.uint8, in_memory)

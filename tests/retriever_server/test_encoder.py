@@ -1,15 +1,18 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import transformers
 
+from retriever_server import encoder as encoder_module
 from retriever_server.encoder import Encoder
 from retriever_server.encoder_spec import EncoderSpec, describe_encoder, locate_encoder
 from retriever_server.errors import EncoderError
+from retriever_server.packing import forward
 from retriever_server.settings import DEFAULT_ENCODER, BuildSettings, Pooling
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -130,13 +133,26 @@ def test_an_unknown_encoder_must_say_its_pooling(tiny_encoder: Path) -> None:
 
 
 @pytest.mark.parametrize("pooling", list(Pooling))
-def test_batches_padding_and_order_change_no_vector(tiny_encoder: Path, pooling: Pooling) -> None:
+@pytest.mark.parametrize("packs", [True, False], ids=["side-by-side", "padded"])
+def test_batches_padding_and_order_change_no_vector(
+    tiny_encoder: Path, pooling: Pooling, packs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = ["a", "the capital of France is Paris", "", "bridge " * 40, "Rome", "rivers and lakes"]
+    passes: list[list[int]] = []
+
+    def record(model: Any, ids: list[torch.Tensor]) -> list[torch.Tensor]:
+        passes.append([len(text) for text in ids])
+        return forward(model, ids)
+
+    monkeypatch.setattr(encoder_module, "forward", record)
+    if not packs:
+        monkeypatch.setattr(encoder_module, "prepare", lambda model: False)
     encoder = Encoder(tiny_encoder, describe(tiny_encoder, pooling=pooling), batch_size=4)
     vectors = encoder.encode_passages(texts)
     for text, vector in zip(texts, vectors, strict=True):
         np.testing.assert_allclose(vector, reference(tiny_encoder, text, pooling), atol=1e-5)
     assert encoder.encode_passages([]).shape == (0, 16)
+    assert passes == ([[2, 3, 3, 5], [8, 42]] if packs else [])
 
 
 def test_prefixes_are_put_before_queries_and_passages(tiny_encoder: Path) -> None:

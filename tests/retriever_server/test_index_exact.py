@@ -102,6 +102,7 @@ def test_search_equals_numpy_and_ties_go_to_the_lower_row(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shard_module, "BLOCK_ROWS", block)
         patch.setattr(shard_module, "_CACHED_ROWS", 5)
+        patch.setattr(shard_module, "_UNPACK_ROWS", 5)
         found = BUILDS[kind](stored(directory / "v", vectors), directory).search(queries, k)
     assert found.rows.shape == (num_queries, min(k, count))
     if num_queries:
