@@ -17,6 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen2Config, 
 
 from retriever_server.precision import has_fast_bf16
 
+# Trajectories written at a time, to be sorted by length.
+_DEMONSTRATIONS = 1024
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSettings:
@@ -168,13 +171,17 @@ def _rate(step: int, settings: TrainingSettings) -> float:
 def batches(
     demonstrator: Demonstrator, tokenizer: PreTrainedTokenizerBase, settings: TrainingSettings
 ) -> Iterator[list[list[Encoded]]]:
-    """Yield the micro-batches of a step: trajectories of similar length each, filled up to the token budget."""
+    """Yield the micro-batches of a step: trajectories of similar length each, filled up to the token budget.
+
+    Raises:
+        ValueError: The budget is so large that there are never enough for a step.
+    """
     budget = settings.tokens_per_step // settings.micro_batches
     rng = random.Random(settings.seed)
     steps_left = settings.steps
     while steps_left:
         drilling = settings.steps - steps_left < settings.drill_share * settings.steps
-        written = [demonstrator.write(num_documents=1 if drilling else None) for _ in range(1024)]
+        written = [demonstrator.write(num_documents=1 if drilling else None) for _ in range(_DEMONSTRATIONS)]
         encoded = sorted(encode_trajectories(tokenizer, written), key=lambda one: len(one.ids))
         chunk: list[list[Encoded]] = [[]]
         for one in encoded:
@@ -182,6 +189,11 @@ def batches(
             if len(one.ids) * (len(chunk[-1]) + 1) > budget:
                 chunk.append([])
             chunk[-1].append(one)
+        if len(chunk) < settings.micro_batches:
+            raise ValueError(
+                f"{_DEMONSTRATIONS} demonstrations fill {len(chunk)} micro-batches of {budget} tokens, a step needs "
+                f"{settings.micro_batches}; make tokens_per_step ({settings.tokens_per_step}) smaller."
+            )
         rng.shuffle(chunk)
         for start in range(0, len(chunk) - settings.micro_batches + 1, settings.micro_batches):
             if steps_left:

@@ -197,6 +197,13 @@ def test_a_step_of_micro_batches_keeps_to_the_budget_and_mixes_lengths(
     assert mean(spread) > 50
 
 
+def test_a_budget_no_step_can_fill_is_refused(world: World, tokenizer: PreTrainedTokenizerFast) -> None:
+    demonstrator = make_demonstrator(world, tokenizer, DemonstrationSettings(), seed=0)
+    settings = ColdStartSettings(steps=1, tokens_per_step=1 << 30, micro_batches=2)
+    with pytest.raises(ValueError, match="fill 1 micro-batches of 536870912 tokens, a step needs 2"):
+        next(batches(demonstrator, tokenizer, settings))
+
+
 def len_of_longest(micro_batch: list[Encoded]) -> int:
     return max(len(one.ids) for one in micro_batch)
 
