@@ -84,14 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument(
         "--threads",
         type=int,
-        default=argparse.SUPPRESS,
-        help="CPU threads of each worker (default: torch's own; of several workers, their share of the cores)",
+        help="CPU threads of each worker; None is torch's own choice, or of several workers their share of the cores",
     )
     serve.add_argument(
         "--threads",
         type=int,
-        default=argparse.SUPPRESS,
-        help="CPU threads for each of the two batches in work, of each worker (default: these share the cores)",
+        help="CPU threads for each of the two batches in work, of each worker; None shares the cores among them",
     )
     return parser
 

@@ -1,5 +1,6 @@
 """What an index takes in memory: its pages may come and go, its own memory must stay small."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,9 +57,10 @@ def flat_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def share(path: Path, how: str) -> float:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(path), how, str(ROWS), str(DIM)], capture_output=True, text=True
-    )
+    # By default glibc keeps some freed blocks for later, now two of them and now twelve.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_ARENA_MAX": "1"}
+    command = [sys.executable, "-c", SCRIPT, str(path), how, str(ROWS), str(DIM)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return float(done.stdout)
 
@@ -69,7 +71,7 @@ def test_a_mapped_flat_index_takes_under_a_fifth_of_its_size(flat_index: Path) -
 
 def test_a_copy_in_half_precision_takes_that_and_no_host_copy_beside(flat_index: Path) -> None:
     """A GPU is filled by the same code; then the half lies on the GPU."""
-    assert share(flat_index, "bf16") < 0.5 + 0.35
+    assert share(flat_index, "bf16") < 0.5 + 0.2
 
 
 def test_in_memory_takes_its_size_once(flat_index: Path) -> None:
