@@ -111,5 +111,5 @@ def _add_index(parser: argparse.ArgumentParser) -> None:
     add("--vectors", type=Path, help="a FAISS flat index of the corpus: encode nothing")
     add("--drop-vectors", dest="keep_vectors", action="store_false", help="keep the smaller form only")
     add("--workers", type=int, default=1, help="processes that encode; with several devices, one each")
-    add("--batch-size", type=int, help="passages per forward pass (default: 32, on a GPU 256)")
+    add("--batch-size", type=int, help="passages per forward pass at most (default: 32, on a GPU 256)")
     add("--overwrite", action="store_true", help="replace an index made from other inputs")

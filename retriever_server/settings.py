@@ -153,7 +153,7 @@ class ServeSettings(ServiceSettings):
 
     threads: int | None = None
     """CPU threads for each of the two batches in work: one is encoded, one searched. None leaves torch's own choice;
-    ``retriever-server serve`` then takes half of the cores, divided among the workers, but where OMP_NUM_THREADS is
+    ``retriever-server serve`` then takes half of the cores, divided among the workers, unless OMP_NUM_THREADS is
     set."""
 
     shard: Shard = field(default_factory=Shard)

@@ -35,7 +35,7 @@ class PackedFile:
     """
 
     in_place = False
-    """Whether a block is read where it lies; here one thread makes it anew each time."""
+    """Whether a block is read where it lies; here it is made anew each time."""
 
     def __init__(self, path: Path, scale: Path | None, *, count: int, dim: int, in_memory: bool = False) -> None:
         self.count, self.dim = count, dim

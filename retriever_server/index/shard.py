@@ -23,7 +23,7 @@ BLOCK_ROWS = 65_536
 # Rows that each thread of a CPU multiplies at a time: they stay in its cache. That took a quarter off a product of 256
 # queries in float32, an eighth off one of 32.
 _CACHED_ROWS = 1024
-# Packed rows that one thread unpacks for all at a time.
+# Packed rows that are unpacked at a time: of bytes by one thread, however many multiply them.
 _UNPACK_ROWS = 2048
 _CENTRE_ROWS = 1024
 # Scores a GPU computes at a time, 512 MB of them in half precision: each step costs it the same small delay, whatever

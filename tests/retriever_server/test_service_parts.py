@@ -1,6 +1,5 @@
 """The parts of the service that are functions of values and clocks."""
 
-import asyncio
 import json
 import pickle
 import tracemalloc
@@ -12,9 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
-from starlette.requests import Request
 
-from retriever_server import reading
 from retriever_server.auth import is_authorized, read_token
 from retriever_server.corpus import Hit
 from retriever_server.errors import OverloadedError, RequestError, SettingsError, TokenError
@@ -208,30 +205,6 @@ def test_a_body_of_millions_of_values_is_not_parsed(monkeypatch: pytest.MonkeyPa
 
 def test_a_query_of_a_million_commas_is_a_query() -> None:
     assert parse_request(b'{"query":"%s"}' % (b"," * 1_000_000), max_queries=1).texts == ["," * 1_000_000]
-
-
-def request(body: bytes) -> Request:
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body}
-
-    return Request({"type": "http", "method": "POST", "headers": []}, receive)
-
-
-async def test_a_body_counts_until_it_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_MAX_BYTES_TOGETHER", 100)
-    bodies = reading.BodyReader(timeout_s=10.0)
-
-    async def read(size: int) -> int:
-        async with bodies.read(request(b"x" * size)) as body:
-            await asyncio.sleep(0)
-            return len(body)
-
-    async with bodies.read(request(b"x" * 60)) as first:
-        assert first == b"x" * 60
-        with pytest.raises(OverloadedError):
-            await read(60)
-        assert await read(40) == 40
-    assert await read(100) == 100
 
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (3.1, "4"), (1e9, "60")])
